@@ -1,0 +1,112 @@
+"""Figures: one style, one colour and marker per variant, and grids of pictures, shared by every notebook.
+
+A figure function returns a `Figure` and never touches pyplot's state. Start it with `new_figure`, which sets the style:
+
+    figure, axes = new_figure(7, 3.5)
+    axes.plot(steps, scores)
+    return note_profile(figure, profile)
+"""
+import io
+import textwrap
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import matplotlib
+import matplotlib.figure
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+
+class VariantStyle(NamedTuple):
+    """How a variant looks in every figure: colour (Okabe and Ito's colour-blind safe set) and marker."""
+    color: str
+    marker: str
+
+
+VARIANT_STYLE = {
+    "prefix": VariantStyle("#7A7A7A", "o"),
+    "human": VariantStyle("#009E73", "s"),
+    "sft": VariantStyle("#56B4E9", "^"),
+    "sft+nl": VariantStyle("#0072B2", "v"),
+    "ppo": VariantStyle("#E69F00", "D"),
+    "ppo+nl": VariantStyle("#D55E00", "P"),
+}
+INK, PALE = "#26262B", "#E4E4E8"  # text; grid lines and frames
+STYLE = {
+    "font.size": 10,
+    "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
+    "axes.edgecolor": "#9A9AA2", "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+    "axes.grid": True, "grid.color": PALE, "grid.linewidth": 0.8, "legend.frameon": False,
+}
+
+
+class Figure(matplotlib.figure.Figure):
+    """A matplotlib Figure that shows itself as the last line of a notebook cell, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=110)
+        return buffer.getvalue()
+
+
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options) -> tuple[Figure, Axes]:
+    """Return a figure of `width` x `height` inches in the kit's style and its axes (an array when there are several)."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        return figure, figure.subplots(rows, columns, **options)
+
+
+def note_profile(figure: Figure, profile: str) -> Figure:
+    """Write "tiny profile: not a result" under a figure drawn from the tiny profile; return the figure."""
+    if profile == "tiny":
+        figure.supxlabel("tiny profile: not a result", x=0.995, ha="right", fontsize=8, style="italic", color="#7A7A7A")
+    return figure
+
+
+def picture_sheet(pictures: Sequence, titles: Sequence[str] = (), columns: int = 6, *,
+                  column_titles: Sequence[str] = (), row_titles: Sequence[str] = (), size: float = 1.6) -> Figure:
+    """Return a grid of pictures, read row by row, each with its title wrapped underneath.
+
+    A picture is a (3, height, width) tensor in [0, 1], a (height, width, 3) array or a PIL image; None leaves a gap.
+    `size` is the width of a picture in inches. Column titles take the colour of the variant they name.
+    """
+    captions = [textwrap.wrap(title, int(size * 17)) for title in titles] or [[]] * len(pictures)
+    rows = [range(start, min(start + columns, len(pictures))) for start in range(0, len(pictures), columns)]
+    heights = [size + 0.15 + 0.145 * max(len(captions[index]) for index in row) for row in rows]
+    left, top = 1.3 * bool(row_titles) + 0.06, 0.3 * bool(column_titles) + 0.05
+    figure = Figure(figsize=(left + columns * (size + 0.12), top + sum(heights)))
+    FigureCanvasAgg(figure)
+    y = sum(heights)  # the upper edge of the row; x and y are inches from the lower left corner
+    for column, title in enumerate(column_titles):
+        color = VARIANT_STYLE[title].color if title in VARIANT_STYLE else INK
+        _write(figure, title, left + column * (size + 0.12) + size / 2, y + 0.08, color=color, fontsize=10.5,
+               ha="center", va="bottom", weight="bold")
+    for row, (cells, row_height) in enumerate(zip(rows, heights, strict=True)):
+        if row_titles:
+            _write(figure, textwrap.fill(row_titles[row], 16), 0.06, y - size / 2, va="center", fontsize=9, weight="bold")
+        for column, index in enumerate(cells):
+            x = left + column * (size + 0.12)
+            _show(figure, pictures[index], x, y - size, size)
+            _write(figure, "\n".join(captions[index]), x, y - size - 0.05, va="top", fontsize=7.5, linespacing=1.25)
+        y -= row_height
+    return figure
+
+
+def _write(figure: Figure, text: str, x: float, y: float, color: str = INK, **options) -> None:
+    figure.text(x, y, text, transform=figure.dpi_scale_trans, color=color, **options)
+
+
+def _show(figure: Figure, picture, x: float, y: float, size: float) -> None:
+    if picture is not None:
+        width, height = figure.get_size_inches()
+        axes = figure.add_axes((x / width, y / height, size / width, size / height))
+        axes.imshow(as_array(picture), interpolation="bicubic")
+        axes.set_axis_off()
+
+
+def as_array(picture) -> np.ndarray:
+    """Return a picture (tensor, array or PIL image) as a (height, width, 3) array that `imshow` takes."""
+    array = np.asarray(picture)
+    return array.transpose(1, 2, 0) if array.shape[0] == 3 and array.shape[-1] != 3 else array

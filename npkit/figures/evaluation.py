@@ -1,0 +1,1 @@
+"""Figures of notebook 05_evaluation: gains with intervals, score distributions, judges compared."""

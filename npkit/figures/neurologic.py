@@ -1,0 +1,1 @@
+"""Figures of notebook 04_neurologic_decoding: clauses, beams and certificates."""

@@ -1,0 +1,1 @@
+"""Figures of notebook 03_ppo: reward, KL and samples along the training."""
