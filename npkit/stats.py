@@ -1,0 +1,77 @@
+"""Statistics of paired scores: intervals by bootstrap, win rates, sign-flip tests, effect sizes.
+
+The two scores of one prefix are compared with each other, so every function works on one number per prefix.
+Average over picture seeds first: two pictures of one prefix are not two independent observations.
+"""
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from npkit.errors import NpkitError
+
+MAX_CELLS = 10_000_000  # resampled numbers held in memory at a time (80 MB)
+
+
+class Interval(NamedTuple):
+    """A mean with the ends of its confidence interval and the number of prefixes behind it."""
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}], n={self.n}"
+
+
+def paired_bootstrap(differences: ArrayLike, rng: np.random.Generator, samples: int = 2000,
+                     level: float = 0.95) -> Interval:
+    """Return the mean of `differences` (one per prefix) with its percentile bootstrap interval.
+
+    Prefixes are drawn with replacement `samples` times; the interval holds the middle `level` of the resampled
+    means (Efron's percentile method, as in `scipy.stats.bootstrap`; for means of 30 or more it needs no correction).
+    """
+    values = _checked(differences)
+    found = stats.bootstrap((values,), np.mean, n_resamples=samples, batch=max(1, MAX_CELLS // len(values)),
+                            confidence_level=level, method="percentile", rng=rng).confidence_interval
+    return Interval(float(values.mean()), float(found.low), float(found.high), len(values))
+
+
+def win_rate(scores: ArrayLike, baseline: ArrayLike, level: float = 0.95) -> Interval:
+    """Return the share of prefixes where `scores` beats `baseline`, a tie counting half, with Wilson's interval.
+
+    Wilson's interval stays inside [0, 1] and keeps a width when every prefix is won, where a bootstrap has none.
+    """
+    wins = _checked((np.sign(np.subtract(scores, baseline)) + 1) / 2)
+    share, n = float(wins.mean()), len(wins)
+    z = stats.norm.ppf((1 + level) / 2)
+    centre, spread = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return Interval(share, float((centre - spread) / (1 + z**2 / n)), float((centre + spread) / (1 + z**2 / n)), n)
+
+
+def sign_flip_p(differences: ArrayLike, rng: np.random.Generator, samples: int = 10_000) -> float:
+    """Return the two-sided p-value of "the differences are as likely negative as positive".
+
+    Every difference keeps its size and gets a random sign; the p-value is the share of such worlds whose mean is at
+    least as far from 0 as ours, our own world counted among them, so that it is never 0.
+    """
+    values = _checked(differences)
+    batches = np.array_split(np.arange(samples), max(1, samples * len(values) // MAX_CELLS))
+    totals = np.concatenate([rng.choice((-1.0, 1.0), (len(batch), len(values))) @ values for batch in batches])
+    return float((1 + np.sum(np.abs(totals) >= abs(values.sum()) - 1e-9)) / (1 + samples))
+
+
+def effect_size(differences: ArrayLike) -> float:
+    """Return the mean difference in standard deviations of the differences (Cohen's d for pairs); nan when all are equal."""
+    values = _checked(differences)
+    return float(values.mean() / values.std(ddof=1)) if values.std() else float("nan")
+
+
+def _checked(values: ArrayLike) -> np.ndarray:
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or len(values) < 2:
+        raise NpkitError(f"an interval needs one number for each of at least two prefixes, got shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise NpkitError(f"{np.sum(~np.isfinite(values))} of {len(values)} scores are missing or infinite")
+    return values
