@@ -1,0 +1,238 @@
+"""Artifacts: what a stage leaves behind, in a directory named by everything that went into it."""
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from npkit import __version__, profiles
+from npkit.errors import MissingArtifact, NpkitError
+from npkit.profiles import Profile
+
+FORMAT_VERSION = 1  # raise it when an artifact's layout changes: every key changes with it
+PACKAGES = ("torch", "transformers", "trl", "diffusers", "datasets", "numpy")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the study: its notebook, the stages it reads and the profile's sections it depends on."""
+    notebook: str
+    inputs: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ()
+
+
+STAGES = {
+    "glyphworld": Stage("00_glyphworld"),
+    "data": Stage("01_data_and_prefixes", (), ("data",)),
+    "sft": Stage("02_sft", ("data",), ("policy", "sft")),
+    "ppo": Stage("03_ppo", ("data", "sft"), ("ppo", "images", "judges")),
+    "neurologic": Stage("04_neurologic_decoding", ("data", "sft", "ppo"), ("neurologic", "evaluation")),
+    "evaluation": Stage("05_evaluation", ("data", "sft", "ppo", "neurologic"), ("evaluation", "images", "judges")),
+}
+
+
+def home() -> Path:
+    """Return the folder of `artifacts/` and `runs/`: $NPKIT_HOME, else the repository, else ~/.npkit."""
+    if os.environ.get("NPKIT_HOME"):
+        return Path(os.environ["NPKIT_HOME"]).expanduser().resolve()
+    repository = profiles.PACKAGE.parent
+    return repository if (repository / "pyproject.toml").exists() else Path.home() / ".npkit"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished stage on disk."""
+    path: Path
+    manifest: dict = field(repr=False)
+
+    @property
+    def key(self) -> str:
+        return self.manifest["key"]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return self.manifest["metrics"]
+
+    def table(self, name: str):
+        """Return `name.parquet` as a pandas table."""
+        import pandas
+        return pandas.read_parquet(self.path / f"{name}.parquet")
+
+    def dataset(self, name: str):
+        """Return `name.parquet` as a `datasets.Dataset`."""
+        import datasets
+        return datasets.Dataset.from_pandas(self.table(name), preserve_index=False)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One notebook at work: its settings, its inputs, and the artifact it makes."""
+    stage: str
+    config: Profile
+    seed: int = 0
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """Short SHA-256 of the settings, the seed, the keys of the inputs and the content of the models named."""
+        sections = {name: _plain(getattr(self.config, name)) for name in STAGES[self.stage].sections}
+        parts = [FORMAT_VERSION, self.stage, sections, self.seed, self._sources(), self.input_keys]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+    @cached_property
+    def input_keys(self) -> dict[str, str]:
+        return {stage: self._other(stage).key for stage in STAGES[self.stage].inputs}
+
+    @cached_property
+    def device(self):
+        """The torch device of the profile: its own, or the first GPU, or the CPU."""
+        import torch
+        wanted = self.config.runtime.device
+        if wanted.startswith("cuda") and not torch.cuda.is_available():
+            raise NpkitError(f"runtime.device is {wanted!r}, but this machine has no CUDA device: use auto or cpu")
+        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
+
+    @property
+    def folder(self) -> Path:
+        """Where the artifact is, or will be."""
+        return home() / "artifacts" / self.config.name / self.stage / self.key
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for checkpoints and caches; it outlives a killed run and goes when the artifact is whole."""
+        folder = self.folder.with_name(f".{self.key}.work")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def artifact(self) -> Artifact | None:
+        """The finished artifact, or None."""
+        manifest = self.folder / "manifest.json"
+        return Artifact(self.folder, json.loads(manifest.read_text(encoding="utf-8"))) if manifest.exists() else None
+
+    def input(self, stage: str) -> Artifact:
+        """Return the artifact of an earlier stage, or say which notebook makes it."""
+        if stage not in STAGES[self.stage].inputs:
+            raise NpkitError(f"{self.stage} reads {', '.join(STAGES[self.stage].inputs) or 'no stage'}, not {stage!r}")
+        artifact = self._other(stage).artifact
+        if artifact is None:
+            notebook = STAGES[stage].notebook
+            raise MissingArtifact(f"{self.stage} needs the artifact of stage {stage} (profile {self.config.name}, "
+                                  f"seed {self.seed}): run notebook {notebook} first "
+                                  f"(npkit run --only {notebook}{self._options()})")
+        return artifact
+
+    def make(self, function: Callable[[Path], dict[str, float]]) -> Artifact:
+        """Return the artifact; where there is none, let `function` fill a folder and return its metrics."""
+        if self.artifact is None:
+            draft = self.folder.with_name(f".{self.key}.draft")
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir(parents=True)
+            start = time.monotonic()
+            metrics = {name: float(value) for name, value in function(draft).items()}
+            self._write_manifest(draft, metrics, seconds=round(time.monotonic() - start, 1))
+            publish(draft, self.folder)
+            shutil.rmtree(self.folder.with_name(f".{self.key}.work"), ignore_errors=True)
+        return self.artifact
+
+    def save_figure(self, figure, name: str) -> Path:
+        """Write a matplotlib figure as PNG where the report finds it, and return its path."""
+        path = home() / "artifacts" / self.config.name / "figures" / f"seed{self.seed}" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}")
+        figure.savefig(draft, format="png", dpi=110, bbox_inches="tight")
+        os.replace(draft, path)
+        return path
+
+    def summary(self):
+        """Return what this run rests on as a small pandas table."""
+        import pandas
+        import torch
+        facts = {"profile": self.config.name, "seed": self.seed, "settings": dict(self.settings) or "none",
+                 "stage": self.stage, "key": self.key, "device": str(self.device), "threads": torch.get_num_threads(),
+                 "commit": git_commit()} | versions()
+        return pandas.DataFrame({"value": [str(value) for value in facts.values()]}, index=list(facts))
+
+    def _other(self, stage: str) -> "Run":
+        return Run(stage, self.config, self.seed, self.settings)
+
+    def _sources(self) -> dict[str, str]:
+        """Fingerprints of the models, corpora and word lists that this stage's settings name."""
+        config, sections = self.config, STAGES[self.stage].sections
+        names = {"data": [config.data.source], "policy": [config.policy.pretrained], "images": [config.images.model],
+                 "judges": [name for judge in config.judges for name in (judge.model, judge.head, judge.processor)],
+                 "neurologic": [config.neurologic.keywords]}
+        return {name: profiles.fingerprint(name) for section in sections for name in names.get(section, []) if name}
+
+    def _options(self) -> str:
+        """The command line options that lead to this run's artifacts, where they are not the default."""
+        options = [f" --profile {self.config.name}"] if self.config.name != "tiny" else []
+        options += [f" --seed {self.seed}"] if self.seed else []
+        return "".join(options + [f" --set {name}={value}" for name, value in self.settings.items()])
+
+    def _write_manifest(self, folder: Path, metrics: dict[str, float], seconds: float) -> None:
+        config = {name: _plain(getattr(self.config, name)) for name in STAGES[self.stage].sections}
+        manifest = {"stage": self.stage, "key": self.key, "profile": self.config.name, "seed": self.seed,
+                    "config": config, "settings": dict(self.settings), "inputs": self.input_keys,
+                    "sources": self._sources(), "git_commit": git_commit(), "versions": versions(),
+                    "seconds": seconds, "metrics": metrics}
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def start(notebook: str, *, profile: str = "tiny", seed: int = 0, settings: Mapping[str, object] | None = None) -> Run:
+    """Return the run of `notebook`, with the profile's settings checked and its number of CPU threads in force."""
+    stages = {stage.notebook: name for name, stage in STAGES.items()}
+    if notebook not in stages:
+        raise NpkitError(f"unknown notebook {notebook!r}; known: {', '.join(stages)}")
+    run = open_run(stages[notebook], profile, seed, settings)
+    if run.config.runtime.num_threads:
+        import torch
+        torch.set_num_threads(run.config.runtime.num_threads)
+    return run
+
+
+def open_run(stage: str, profile: str, seed: int = 0, settings: Mapping[str, object] | None = None) -> Run:
+    """Return the run of a stage without touching the process: enough to find its artifact."""
+    if type(seed) is not int or seed < 0:
+        raise NpkitError(f"seed is a whole number, 0 or more, got {seed!r}")
+    settings = {name: value for name, value in (settings or {}).items() if value is not None}
+    return Run(stage, profiles.load_profile(profile, settings), seed, settings)
+
+
+def publish(draft: Path, folder: Path) -> None:
+    """Flush every file of `draft` to disk, then rename it: `folder` exists whole or not at all."""
+    for path in [*sorted(draft.rglob("*")), draft]:
+        handle = os.open(path, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
+    os.rename(draft, folder)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide the numbers."""
+    return {"python": platform.python_version(), "npkit": __version__} | {
+        name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def git_commit() -> str:
+    """Return the repository's short commit, with a plus sign when files differ from it, or "none"."""
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(profiles.PACKAGE), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    try:
+        return git("rev-parse", "--short", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "none"
+
+
+def _plain(section):
+    """Return a config section as JSON types."""
+    return [asdict(item) for item in section] if isinstance(section, tuple) else asdict(section)

@@ -1,0 +1,295 @@
+"""Profiles: every size and setting of a study, as frozen dataclasses read from `profiles.toml`."""
+import difflib
+import hashlib
+import importlib.util
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+
+from npkit.errors import NpkitError
+
+PACKAGE = Path(__file__).parent
+MAY_BE_ZERO = {"max_steps", "num_threads", "sat_tolerance", "prune_factor"}  # other whole numbers are at least 1
+KINDS = {float: "a number", int: "a whole number", str: "a string"}
+JUDGE_KINDS = ("pickscore", "aesthetic", "clipscore", "text_function")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where prompts come from, which are kept, how they are cut and split."""
+    source: str                      # module:function(num_prompts, seed), or a file of prompts
+    num_prompts: int = 20_000        # prompts taken from the source before cleaning
+    max_chars: int = 400             # longer prompts are dropped
+    min_words: int = 1               # shorter prompts are dropped
+    max_nsfw: float = 0.5            # highest NSFW score kept (DiffusionDB's metadata.parquet has them)
+    prefix_rule: str = "first_comma"  # first_comma, full, random_cut or words:k
+    ppo_share: float = 0.2           # shares are of the distinct prefixes; what is left is for SFT
+    validation_share: float = 0.05
+    test_share: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """The language model: a pretrained one, or a GPT-2 architecture of these sizes from scratch."""
+    pretrained: str = ""             # hub id or folder; empty: from scratch
+    num_layers: int = 4
+    hidden_size: int = 128
+    num_heads: int = 4
+    vocab_size: int = 1024           # of the byte-level BPE trained on the corpus
+    max_prompt_tokens: int = 96      # prefix and completion together
+    max_prefix_tokens: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTConfig:
+    """Supervised fine-tuning on human prompts."""
+    num_epochs: float = 1.0
+    max_steps: int = 0               # 0: as many as num_epochs needs
+    batch_size: int = 64
+    learning_rate: float = 5e-5
+    warmup_share: float = 0.05       # share of the steps with a rising learning rate
+    weight_decay: float = 0.01
+    save_steps: int = 100            # a checkpoint to resume from, every so many steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig:
+    """One PPO run; names follow TRL's PPOConfig."""
+    num_updates: int
+    episodes_per_update: int
+    minibatch_size: int
+    max_new_tokens: int
+    num_ppo_epochs: int = 4
+    learning_rate: float = 5e-5
+    kl_coef: float = 0.2             # weight of the log-ratio to the reference policy
+    vf_coef: float = 0.5             # weight of the value loss
+    cliprange: float = 0.2
+    cliprange_value: float = 0.2
+    gamma: float = 1.0
+    lam: float = 0.95                # GAE's lambda
+    temperature: float = 1.0
+    missing_eos_penalty: float = 1.0  # subtracted from the score of a completion that never ends
+    save_updates: int = 5            # a checkpoint to resume from, every so many updates
+    reward_judge: str = "pickscore"  # name of the judge whose gain over the prefix is the score
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesConfig:
+    """The text-to-image model: a folder or hub id that a diffusers pipeline loads, and how it samples."""
+    model: str
+    num_inference_steps: int
+    guidance_scale: float
+    height: int
+    width: int
+    batch_size: int
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeConfig:
+    """A judge: what scores a picture (or, for `text_function`, a prompt)."""
+    name: str
+    kind: str                        # pickscore, aesthetic, clipscore or text_function
+    model: str                       # hub id or folder of a CLIP model, or module:function
+    head: str = ""                   # aesthetic only: the file of LAION's linear layers
+    processor: str = ""              # folder or hub id of tokenizer and image processor; empty: the model's
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeurologicConfig:
+    """NeuroLogic decoding; names follow the authors' code."""
+    max_new_tokens: int
+    beam_size: int = 5
+    keywords: str = "npkit/keywords.toml"  # phrases of the six categories
+    keywords_per_category: int = 5   # drawn at random to form a default clause
+    partial_weight: float = 10.0     # bonus for a phrase begun, the paper's lambda
+    sat_tolerance: int = 2           # keep hypotheses at most so many clauses behind the best
+    prune_factor: int = 0            # keep candidates ranked above this by likelihood; 0: off
+    length_penalty: float = 1.0      # a finished text scores its log-probability over its length to this power
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Which prefixes, seeds and intervals the result table rests on."""
+    max_new_tokens: int
+    num_prefixes: int = 200
+    num_seeds: int = 1               # pictures a prompt
+    bootstrap_samples: int = 2000
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig:
+    """Where and how long; never part of an artifact's key."""
+    device: str = "auto"             # auto, cpu, cuda or cuda:1
+    cell_timeout: int = 3600         # seconds a notebook cell may take
+    num_threads: int = 0             # CPU threads of torch; 0: torch decides
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """One coherent set of sizes: tiny, small or paper."""
+    name: str
+    data: DataConfig
+    policy: PolicyConfig
+    sft: SFTConfig
+    ppo: PPOConfig
+    images: ImagesConfig
+    judges: tuple[JudgeConfig, ...]
+    neurologic: NeurologicConfig
+    evaluation: EvaluationConfig
+    runtime: RuntimeConfig
+
+    def judge(self, name: str) -> JudgeConfig:
+        """Return the judge called `name`."""
+        known = {judge.name: judge for judge in self.judges}
+        return known.get(name) or _unknown("judge", name, known)
+
+
+SECTIONS = {field.name: field.type for field in fields(Profile) if is_dataclass(field.type)}
+
+
+def load_profile(name: str, settings: Mapping[str, object] | None = None) -> Profile:
+    """Return profile `name` with dotted `settings` such as `{"ppo.kl_coef": 0.1}` applied; None means unchanged."""
+    tables = tomllib.loads((PACKAGE / "profiles.toml").read_text(encoding="utf-8"))
+    if name not in tables:
+        _unknown("profile", name, tables)
+    table = tables[name]
+    sections = {section: kind(**table.get(section, {})) for section, kind in SECTIONS.items()}
+    profile = Profile(name=name, judges=tuple(JudgeConfig(**judge) for judge in table["judges"]), **sections)
+    for setting, value in (settings or {}).items():
+        profile = _set(profile, setting, value)
+    _check(profile)
+    return profile
+
+
+def override(config, **changes):
+    """Return `config` with `changes`; None means unchanged, unknown names and wrong types raise."""
+    typed = {name: _typed(name, value, _field_type(type(config), name)) for name, value in changes.items()}
+    return replace(config, **{name: value for name, value in typed.items() if value is not None})
+
+
+def parse_setting(text: str) -> tuple[str, object]:
+    """Return name and value of `"ppo.kl_coef=0.1"`, the value typed by the field it is meant for."""
+    setting, equals, value = text.partition("=")
+    if not equals:
+        raise NpkitError(f"a setting is written section.name=value, such as ppo.kl_coef=0.1, got {text!r}")
+    setting, value = setting.strip(), value.strip()
+    kind = _field_type(_section_type(setting), setting)
+    if kind is str:
+        return setting, value
+    try:
+        return setting, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        raise NpkitError(f"{setting} takes {KINDS[kind]}, got {value!r}") from None
+
+
+def resolve(name: str) -> str:
+    """Return the folder or file of a name that begins with `npkit/` (what the package ships); any other unchanged."""
+    return str(PACKAGE / name.removeprefix("npkit/")) if name.startswith("npkit/") else name
+
+
+def fingerprint(name: str) -> str:
+    """Return what identifies the content behind a model or corpus name.
+
+    A file or folder gives a short SHA-256 of its contents, `module:function` one of the source beside the module,
+    and a hub id stands for itself.
+    """
+    path = Path(resolve(name)).expanduser()
+    if path.exists():
+        return _digest(sorted(path.rglob("*")) if path.is_dir() else [path])
+    if ":" in name and "/" not in name:
+        folder = Path(_module_file(name)).parent
+        return _digest(sorted(file for file in folder.iterdir() if file.suffix in (".py", ".toml")))
+    return name
+
+
+def _set(profile: Profile, setting: str, value) -> Profile:
+    """Return `profile` with `section.name` or `judges.judge_name.name` changed."""
+    section, *middle, name = setting.split(".")
+    value = _typed(setting, value, _field_type(_section_type(setting), setting))
+    if value is None:
+        return profile
+    if section != "judges":
+        return replace(profile, **{section: replace(getattr(profile, section), **{name: value})})
+    chosen = profile.judge(middle[0])
+    judges = (replace(judge, **{name: value}) if judge is chosen else judge for judge in profile.judges)
+    return replace(profile, judges=tuple(judges))
+
+
+def _section_type(setting: str) -> type:
+    known = SECTIONS | {"judges": JudgeConfig}
+    section, *names = setting.split(".")
+    if section not in known or len(names) != (2 if section == "judges" else 1):
+        _unknown("setting", setting, [*(f"{name}.<name>" for name in SECTIONS), "judges.<judge>.<name>"])
+    return known[section]
+
+
+def _field_type(kind: type, setting: str) -> type:
+    prefix, dot, name = setting.rpartition(".")
+    known = {field.name: field.type for field in fields(kind)}
+    return known.get(name) or _unknown("setting", setting, [f"{prefix}{dot}{field}" for field in known])
+
+
+def _typed(setting: str, value, kind: type):
+    """Return `value` as `kind`: a whole number may stand for a float, nothing else is converted."""
+    if value is not None and type(value) not in ({int, float} if kind is float else {kind}):
+        raise NpkitError(f"{setting} takes {KINDS[kind]}, got {value!r}")
+    return float(value) if kind is float and value is not None else value
+
+
+def _check(profile: Profile) -> None:
+    """Raise where a value has the right type and makes no sense."""
+    for section in SECTIONS:
+        for name, value in vars(getattr(profile, section)).items():
+            _check_number(f"{section}.{name}", value)
+    data = profile.data
+    if data.ppo_share + data.validation_share + data.test_share >= 1:
+        raise NpkitError("data.ppo_share, data.validation_share and data.test_share leave nothing for SFT: "
+                         "their sum must be below 1")
+    if not re.fullmatch(r"first_comma|full|random_cut|words:[1-9]\d*", data.prefix_rule):
+        raise NpkitError(f"data.prefix_rule is first_comma, full, random_cut or words:k (such as words:3), "
+                         f"got {data.prefix_rule!r}")
+    for judge in profile.judges:
+        if judge.kind not in JUDGE_KINDS:
+            raise NpkitError(f"judges.{judge.name}.kind is one of {', '.join(JUDGE_KINDS)}, got {judge.kind!r}")
+    profile.judge(profile.ppo.reward_judge)
+
+
+def _check_number(setting: str, value) -> None:
+    name = setting.rpartition(".")[2]
+    if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
+        raise NpkitError(f"{setting} must be a finite number, 0 or more, got {value}")
+    if name.endswith("_share") and value > 1:
+        raise NpkitError(f"{setting} is a share between 0 and 1, got {value}")
+    least = 0 if name in MAY_BE_ZERO else 1
+    if isinstance(value, int) and value < least:
+        raise NpkitError(f"{setting} must be {least} or more, got {value}")
+
+
+def _unknown(what: str, name: str, known) -> None:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise NpkitError(f"unknown {what} {name!r}; {hint}known: {', '.join(known)}")
+
+
+def _module_file(name: str) -> str:
+    module = name.partition(":")[0]
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or not spec.origin:
+        raise NpkitError(f"{name!r} names neither a file nor a Python module:function that can be imported")
+    return spec.origin
+
+
+def _digest(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        if file.is_file():
+            digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:12]
