@@ -1,0 +1,62 @@
+"""Keywords: the phrases prompt writers use, in six categories, with how often people really use them."""
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from npkit.errors import NpkitError
+from npkit.profiles import resolve
+
+CATEGORIES = ("style", "artist", "format", "perspective", "booster", "vibe")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keyword:
+    """A phrase, the number of DiffusionDB prompts that use it, and whether it names an artist who is alive."""
+    phrase: str
+    count: int
+    living_artist: bool = False
+
+
+Keywords = Mapping[str, tuple[Keyword, ...]]  # category -> its keywords
+
+
+def load(source: str = "npkit/keywords.toml") -> dict[str, tuple[Keyword, ...]]:
+    """Return the keywords of a TOML file by category, most used first; `npkit/...` names a file of the package."""
+    path = Path(resolve(source)).expanduser()
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        keywords = {category: tuple(Keyword(**row) for row in rows) for category, rows in tables.items()}
+    except (OSError, ValueError, TypeError) as error:
+        raise NpkitError(f"keywords file {path} cannot be read: {error}; it holds one list a category of "
+                         "{phrase, count} with an optional living_artist, as npkit/keywords.toml does") from error
+    if unknown := set(keywords) - set(CATEGORIES):
+        raise NpkitError(f"keywords file {path} has unknown categories {sorted(unknown)}; known: {CATEGORIES}")
+    return {category: tuple(sorted(rows, key=lambda keyword: -keyword.count)) for category, rows in keywords.items()}
+
+
+@cache
+def word_pattern(phrases: tuple[str, ...]) -> re.Pattern:
+    """Return a pattern that finds any of `phrases` as whole words in any case, the longest one where several begin."""
+    longest_first = sorted(phrases, key=len, reverse=True)
+    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)
+
+
+def category_pattern(category: Sequence[Keyword]) -> re.Pattern:
+    """Return the pattern that finds any keyword of one category."""
+    return word_pattern(tuple(keyword.phrase for keyword in category))
+
+
+def share_with_category(prompts: Sequence[str], keywords: Keywords) -> dict[str, float]:
+    """Return for each category the share of `prompts` that use at least one of its keywords."""
+    return {category: sum(bool(category_pattern(rows).search(prompt)) for prompt in prompts) / len(prompts)
+            for category, rows in keywords.items()}
+
+
+def count_keywords(prompts: Iterable[str], category: Sequence[Keyword]) -> Counter[str]:
+    """Return in how many of `prompts` each keyword of `category` occurs; a longer match hides the ones inside it."""
+    pattern = category_pattern(category)
+    return Counter(phrase for prompt in prompts for phrase in set(pattern.findall(prompt.lower())))

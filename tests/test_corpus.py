@@ -1,0 +1,197 @@
+"""Corpus: reading, cleaning, cutting and splitting, with numbers worked by hand."""
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from npkit import corpus
+from npkit.errors import NpkitError
+from npkit.profiles import DataConfig
+
+REAL = Path(__file__).parents[2] / "shared/prompts/diffusiondb_prompts.jsonl"
+PROMPTS = [f"a {animal}, {style}, 8 k" for animal in ("cat", "dog", "fox", "owl", "cow") for style in ("ink", "oil")]
+
+
+def make(num_prompts: int, seed: int) -> list[str]:
+    """A generator of prompts, as `data.source` names one."""
+    return [f"animal {seed + number}, oil" for number in range(num_prompts)]
+
+
+def config(**changes) -> DataConfig:
+    return DataConfig(**{"source": f"{__name__}:make", "num_prompts": 100, **changes})
+
+
+def cut(prompt: str, rule: str) -> tuple[str, str]:
+    return corpus.cut_prefix(prompt, rule, np.random.default_rng(0))
+
+
+def write(folder: Path, suffix: str, prompts: list[str]) -> Path:
+    """Write `prompts` in the format of `suffix`; tables get a second column."""
+    path, frame = folder / f"prompts{suffix}", pd.DataFrame({"prompt": prompts, "seed": range(len(prompts))})
+    match suffix:
+        case ".jsonl": frame.to_json(path, orient="records", lines=True)
+        case ".parquet": frame.to_parquet(path)
+        case ".csv": frame.to_csv(path, index=False)
+        case ".txt": path.write_text("\n".join(prompts) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("suffix", corpus.READERS)
+def test_every_format_gives_the_same_prompts(tmp_path, suffix):
+    prompts = [*PROMPTS, "null", "1984", "café, “quoted”, by rené magritte"]
+    path = write(tmp_path, suffix, prompts)
+    assert corpus.read_prompts(str(path), 100, seed=0)["prompt"].tolist() == prompts
+
+
+def test_a_file_is_sampled_with_the_seed_and_keeps_its_order(tmp_path):
+    path = str(write(tmp_path, ".txt", [str(number) for number in range(50)]))
+    first, again, other = (corpus.read_prompts(path, 10, seed)["prompt"].astype(int).tolist() for seed in (1, 1, 2))
+    assert first == again == sorted(first) and len(first) == 10 and first != other
+
+
+def test_a_generator_gets_number_and_seed():
+    assert corpus.read_prompts(f"{__name__}:make", 2, seed=5)["prompt"].tolist() == ["animal 5, oil", "animal 6, oil"]
+
+
+def test_diffusiondb_metadata(tmp_path):
+    """The published columns; NSFW is the larger of two scores, and 2.0 marks a blurred picture."""
+    frame = pd.DataFrame({"image_name": ["a.png"] * 4, "prompt": ["a cat, oil", "a dog, ink", "a fox, oil", "an owl"],
+                          "part_id": 1, "seed": 2, "step": 50, "cfg": 7.0, "sampler": 8, "width": 512, "height": 512,
+                          "user_name": "x", "timestamp": pd.Timestamp("2022-08-20", tz="UTC"),
+                          "image_nsfw": [0.1, 2.0, 0.5, 0.1], "prompt_nsfw": [0.1, 0.0, 0.5, 0.6]})
+    frame.to_parquet(tmp_path / "metadata.parquet")
+    read = corpus.read_prompts(str(tmp_path / "metadata.parquet"), 10, seed=0)
+    prompts, report = corpus.clean(read, config(max_nsfw=0.5))
+    assert prompts == ["a cat, oil", "a fox, oil"]
+    assert report["dropped"] == {"nsfw": {"count": 2, "examples": ["a dog, ink", "an owl"]}}
+
+
+@pytest.mark.parametrize("name, content, message", [
+    ("missing.jsonl", None, "does not exist"),
+    ("prompts.json", "[]", "use a file ending in .jsonl, .csv, .parquet, .txt, or a generator module:function"),
+    ("broken.jsonl", "{oops", "cannot be read as .jsonl"),
+    ("broken.parquet", "no parquet", "cannot be read as .parquet"),
+    ("latin.txt", b"caf\xe9\n", "cannot be read as .txt"),
+    ("empty.csv", "", "cannot be read as .csv: No columns"),
+    ("empty.txt", "", "is empty"),
+    ("header.csv", "prompt\n", "is empty"),
+    ("captions.csv", "caption,seed\na cat,1\n", "no column 'prompt'; columns found: caption, seed"),
+    ("one.txt", "a cat, oil\n", "1 prompt(s) after cleaning: 1 distinct prefix(es) cannot be split"),
+    ("blank.txt", "\n \n", "0 prompt(s) after cleaning"),
+])
+def test_a_bad_file_is_told_in_one_sentence(tmp_path, name, content, message):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(NpkitError) as error:
+        corpus.prepare(config(source=str(path)), seed=0)
+    assert message in str(error.value) and name in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("source", ["no_such_module:make", f"{__name__}:no_such_function"])
+def test_a_generator_that_does_not_exist(source):
+    with pytest.raises(NpkitError, match="names no function"):
+        corpus.read_prompts(source, 1, 0)
+
+
+def test_parquet_without_prompts_names_its_columns(tmp_path):
+    pd.DataFrame({"caption": ["a"], "seed": [1]}).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(NpkitError, match="columns found: caption, seed"):
+        corpus.read_file(str(tmp_path / "x.parquet"))
+
+
+def test_tidy_removes_what_cannot_be_seen_and_nothing_else():
+    assert corpus.tidy("  a\tcat,\n\n8 k , sci - fi\x00\u200b ") == "a cat, 8 k , sci - fi"
+    assert corpus.tidy("a cat\ud83d, Café 🤖") == "a cat, Café 🤖"  # half of an emoji, as broken JSON has it
+
+
+def test_fold_hides_case_spacing_and_punctuation_only():
+    assert corpus.fold("A  Cat!") == corpus.fold("a cat.") == "a cat"
+    assert corpus.fold("8 k") != corpus.fold("8k")
+    assert corpus.fold("🤖") != corpus.fold("🚀")
+
+
+def test_clean_reports_every_reason():
+    rows = ["a cat, oil", "A CAT  oil!", None, " ", "cat", "a " + "very " * 30 + "long one", ", oil", "a\tdog, oil"]
+    prompts, report = corpus.clean(pd.DataFrame({"prompt": rows}), config(min_words=2, max_chars=50))
+    assert prompts == ["a cat, oil", "a dog, oil"]
+    assert {reason: entry["count"] for reason, entry in report["dropped"].items()} == {
+        "empty": 2, "too few words": 1, "too many characters": 1, "starts with a comma": 1, "duplicate": 1}
+    assert report["dropped"]["duplicate"]["examples"] == ["A CAT oil!"]
+    assert (report["num_read"], report["num_kept"], report["num_tidied"]) == (8, 2, 3)
+
+
+@pytest.mark.parametrize("rule, prefix", [
+    ("first_comma", "a castle on a hill"),
+    ("full", "a castle on a hill , matte painting, 8 k"),
+    ("words:2", "a castle"),
+    ("words:6", "a castle on a hill"),  # the sixth word is the comma: it opens the completion
+    ("words:7", "a castle on a hill , matte"),
+    ("words:99", "a castle on a hill , matte painting, 8 k"),
+])
+def test_prefix_rules(rule, prefix):
+    prompt = "a castle on a hill , matte painting, 8 k"
+    got, completion = cut(prompt, rule)
+    assert got == prefix and got + completion == prompt
+
+
+def test_a_prompt_without_comma_is_all_prefix():
+    assert cut("a castle", "first_comma") == ("a castle", "")
+
+
+def test_random_cut_reaches_every_word_and_never_all():
+    rng = np.random.default_rng(0)
+    prefixes = {corpus.cut_prefix("a red cat sleeps", "random_cut", rng)[0] for _ in range(50)}
+    assert prefixes == {"a", "a red", "a red cat"}
+    assert cut("cat", "random_cut") == ("cat", "")
+
+
+@pytest.mark.parametrize("rule", ["comma", "words", "words:0", "words:-1", "words:two", ""])
+def test_unknown_prefix_rules_name_the_known_ones(rule):
+    with pytest.raises(NpkitError, match="use first_comma, full, random_cut or words:k"):
+        cut("a cat", rule)
+
+
+def test_split_sizes_are_shares_of_distinct_prefixes():
+    prefixes = [f"animal {number}" for number in range(20)] * 2 + ["Animal 7!"]
+    shares = {"ppo": 0.2, "validation": 0.05, "test": 0.1}
+    splits = corpus.split_by_prefix(prefixes, shares, np.random.default_rng(0))
+    distinct = dict(zip(prefixes, splits))
+    assert [sum(name == split for split in list(distinct.values())[:20]) for name in corpus.SPLITS] == [13, 4, 1, 2]
+    assert splits[20:40] == splits[:20] and splits[40] == splits[7]
+
+
+def test_shares_that_leave_nothing():
+    with pytest.raises(NpkitError, match="leave nothing for sft"):
+        corpus.split_by_prefix(["a", "b", "c", "d"], {"ppo": 0.5, "test": 0.5}, np.random.default_rng(0))
+
+
+def test_prepare_is_repeatable_and_leaks_nothing(tmp_path):
+    path = str(write(tmp_path, ".jsonl", PROMPTS))
+    dataset, report = corpus.prepare(config(source=path), seed=3)
+    assert dataset.column_names == ["prompt", "prefix", "completion", "split"]
+    assert dataset[0]["prefix"] == "a cat" and dataset[0]["completion"] == ", ink, 8 k"
+    assert dataset["split"][::2] == dataset["split"][1::2]  # both prompts of an animal share its split
+    assert report["splits"] == {"sft": 4, "ppo": 2, "validation": 2, "test": 2} and report["num_prefixes"] == 5
+    assert corpus.prepare(config(source=path), seed=3)[0].to_dict() == dataset.to_dict()
+    assert corpus.prepare(config(source=path), seed=4)[0]["split"] != dataset["split"]
+
+
+def test_write_corpus(tmp_path):
+    metrics = corpus.write_corpus(config(num_prompts=40), 0, tmp_path)
+    assert metrics["data/num_prompts"] == 40 == len(pd.read_parquet(tmp_path / "prompts.parquet"))
+    assert metrics["data/num_sft"] == 26 and metrics["data/kept_share"] == 1
+    assert json.loads((tmp_path / "report.json").read_text())["num_read"] == 40
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the workshop's DiffusionDB sample is not here")
+def test_real_prompts():
+    dataset, report = corpus.prepare(config(source=str(REAL), num_prompts=20_000), seed=0)
+    frame = dataset.to_pandas()
+    assert report["num_read"] == 16_760 and 15_000 < len(frame) == report["num_kept"]
+    assert sum(entry["count"] for entry in report["dropped"].values()) == report["num_read"] - len(frame)
+    assert frame["prompt"].str.len().max() <= 400 and (frame["prefix"] + frame["completion"] == frame["prompt"]).all()
+    assert frame.groupby(frame["prefix"].map(corpus.fold))["split"].nunique().max() == 1
+    assert frame["prompt"].str.contains("8 k").any()  # spelled as people spelled it
