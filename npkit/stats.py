@@ -63,7 +63,7 @@ def sign_flip_p(differences: ArrayLike, rng: np.random.Generator, samples: int =
 
 
 def effect_size(differences: ArrayLike) -> float:
-    """Return the mean difference in standard deviations of the differences (Cohen's d for pairs); nan when all are equal."""
+    """Return the mean difference over the standard deviation of the differences (Cohen's d for pairs)."""
     values = _checked(differences)
     return float(values.mean() / values.std(ddof=1)) if values.std() else float("nan")
 

@@ -51,7 +51,7 @@ class Figure(matplotlib.figure.Figure):
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options) -> tuple[Figure, Axes]:
-    """Return a figure of `width` x `height` inches in the kit's style and its axes (an array when there are several)."""
+    """Return a figure of `width` x `height` inches in the kit's style and its axes (an array of several)."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
@@ -76,26 +76,25 @@ def picture_sheet(pictures: Sequence, titles: Sequence[str] = (), columns: int =
     rows = [range(start, min(start + columns, len(pictures))) for start in range(0, len(pictures), columns)]
     heights = [size + 0.15 + 0.145 * max(len(captions[index]) for index in row) for row in rows]
     left, top = 1.3 * bool(row_titles) + 0.06, 0.3 * bool(column_titles) + 0.05
-    figure = Figure(figsize=(left + columns * (size + 0.12), top + sum(heights)))
+    x, y = left + np.arange(columns) * (size + 0.12), sum(heights)  # x, y: inches from the lower left corner
+    figure = Figure(figsize=(left + columns * (size + 0.12), top + y))
     FigureCanvasAgg(figure)
-    y = sum(heights)  # the upper edge of the row; x and y are inches from the lower left corner
     for column, title in enumerate(column_titles):
         color = VARIANT_STYLE[title].color if title in VARIANT_STYLE else INK
-        _write(figure, title, left + column * (size + 0.12) + size / 2, y + 0.08, color=color, fontsize=10.5,
-               ha="center", va="bottom", weight="bold")
-    for row, (cells, row_height) in enumerate(zip(rows, heights, strict=True)):
+        _write(figure, title, x[column] + size / 2, y + 0.08, color=color, fontsize=10.5, ha="center", weight="bold")
+    for row, cells in enumerate(rows):
         if row_titles:
-            _write(figure, textwrap.fill(row_titles[row], 16), 0.06, y - size / 2, va="center", fontsize=9, weight="bold")
+            title = textwrap.fill(row_titles[row], 16)
+            _write(figure, title, 0.06, y - size / 2, va="center", fontsize=9, weight="bold")
         for column, index in enumerate(cells):
-            x = left + column * (size + 0.12)
-            _show(figure, pictures[index], x, y - size, size)
-            _write(figure, "\n".join(captions[index]), x, y - size - 0.05, va="top", fontsize=7.5, linespacing=1.25)
-        y -= row_height
+            _show(figure, pictures[index], x[column], y - size, size)
+            _write(figure, "\n".join(captions[index]), x[column], y - size - 0.05, va="top", fontsize=7.5)
+        y -= heights[row]
     return figure
 
 
 def _write(figure: Figure, text: str, x: float, y: float, color: str = INK, **options) -> None:
-    figure.text(x, y, text, transform=figure.dpi_scale_trans, color=color, **options)
+    figure.text(x, y, text, transform=figure.dpi_scale_trans, color=color, linespacing=1.25, **options)
 
 
 def _show(figure: Figure, picture, x: float, y: float, size: float) -> None:

@@ -1,0 +1,208 @@
+"""Evaluation: the six variants on the same test prefixes and picture seeds, judged, and compared prefix by prefix."""
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+from scipy.stats import spearmanr
+
+from npkit.errors import NpkitError
+from npkit.stats import effect_size, paired_bootstrap, sign_flip_p, win_rate
+
+if TYPE_CHECKING:
+    from npkit.rewards import Scorer  # imports torch, which reading a table does not need
+
+VARIANTS = ("prefix", "human", "sft", "sft+nl", "ppo", "ppo+nl")
+PAPER_AESTHETIC = dict(zip(VARIANTS, (5.64, 5.92, 6.02, 6.05, 6.22, 6.27), strict=True))  # recalled: to confirm
+PAPER_GAPS = {("ppo+nl", "human"): 0.35, ("ppo+nl", "ppo"): 0.05}  # confirmed: section 3.3
+CONTRASTS = (("ppo", "sft"), ("ppo", "human"), ("ppo+nl", "human"), ("ppo+nl", "ppo"))
+Sampler = Callable[[Sequence[str]], list[str]]  # prefixes -> completions
+Fits = Callable[[Sequence[str]], list[bool]]
+
+
+def test_prefixes(dataset: Dataset, num_prefixes: int, seed: int, fits: Fits | None = None) -> list[str]:
+    """Return `num_prefixes` different prefixes of the test split, in an order that depends on the seed alone.
+
+    `fits` says of prefixes which ones the policy can read (`policy.fits`); the others are left out.
+    """
+    prefixes = sorted({prefix for prefix, split in zip(dataset["prefix"], dataset["split"], strict=True)
+                       if split == "test"})
+    if fits:
+        prefixes = [prefix for prefix, readable in zip(prefixes, fits(prefixes), strict=True) if readable]
+    if len(prefixes) < num_prefixes:
+        raise NpkitError(f"evaluation.num_prefixes is {num_prefixes}, but the test split has {len(prefixes)} different "
+                         "prefixes: lower it, raise data.test_share or use a larger corpus")
+    return [prefixes[index] for index in np.random.default_rng(seed).permutation(len(prefixes))[:num_prefixes]]
+
+
+def human_prompts(dataset: Dataset, prefixes: Sequence[str]) -> list[str]:
+    """Return for each prefix the first prompt of the test split that a person made of it."""
+    first = {}
+    for prefix, prompt, split in zip(dataset["prefix"], dataset["prompt"], dataset["split"], strict=True):
+        if split == "test":
+            first.setdefault(prefix, prompt)
+    return [first[prefix] for prefix in prefixes]
+
+
+def decoded_prompts(decoded: pd.DataFrame, variant: str, prefixes: Sequence[str]) -> list[str]:
+    """Return the prompts that notebook 04 decoded for a variant, in the order of `prefixes`."""
+    rows = decoded[decoded["variant"] == variant].drop_duplicates("prefix").set_index("prefix")["completion"]
+    missing = [prefix for prefix in prefixes if prefix not in rows.index]
+    if missing:
+        raise NpkitError(f"decoded.parquet has no {variant} prompt for {len(missing)} of {len(prefixes)} test prefixes "
+                         f"(first: {missing[0]!r}): run notebook 04_neurologic_decoding with the same settings")
+    return [prefix + rows[prefix] for prefix in prefixes]
+
+
+def prompts_for_variants(prefixes: Sequence[str], dataset: Dataset, samplers: Mapping[str, Sampler],
+                         decoded: pd.DataFrame) -> dict[str, list[str]]:
+    """Return variant -> one prompt for each prefix.
+
+    `samplers` maps "sft" and "ppo" to `policy.generate` with everything but the prefixes filled in; `decoded` is the
+    table of notebook 04 with the prompts of "sft+nl" and "ppo+nl".
+    """
+    prompts = {"prefix": list(prefixes), "human": human_prompts(dataset, prefixes)}
+    for variant, sample in samplers.items():
+        prompts[variant] = [prefix + completion for prefix, completion in zip(prefixes, sample(prefixes), strict=True)]
+        prompts[f"{variant}+nl"] = decoded_prompts(decoded, f"{variant}+nl", prefixes)
+    return {variant: prompts[variant] for variant in VARIANTS}
+
+
+def evaluate(prompts_by_variant: Mapping[str, Sequence[str]], prefixes: Sequence[str], scorer: "Scorer",
+             seeds: Sequence[int]) -> pd.DataFrame:
+    """Return one row per (prefix, variant, seed, judge) with its prompt and score.
+
+    Every variant of a prefix is painted from the same seed, so that two scores of one row pair differ by words alone.
+    """
+    return pd.concat([
+        pd.DataFrame({"prefix": prefixes, "variant": variant, "prompt": prompts, "seed": seed, "judge": judge,
+                      "score": np.array(scores.tolist())})
+        for seed in seeds
+        for variant, prompts in prompts_by_variant.items()
+        for judge, scores in scorer.scores(prefixes, prompts, seed).items()], ignore_index=True)
+
+
+def paired_scores(rows: pd.DataFrame, judge: str) -> pd.DataFrame:
+    """Return one judge's scores, one row per prefix and one column per variant, averaged over the picture seeds."""
+    if judge not in set(rows["judge"]):
+        raise NpkitError(f"no scores of judge {judge!r}; judges: {', '.join(rows['judge'].unique())}")
+    chosen = rows[rows["judge"] == judge]
+    scores = chosen.pivot_table(index="prefix", columns="variant", values="score", sort=False)
+    return scores.rename_axis(columns=None)[chosen["variant"].unique()]
+
+
+def gains(rows: pd.DataFrame, judge: str, baseline: str = "prefix") -> pd.DataFrame:
+    """Return `paired_scores` minus the baseline's score of the same prefix, without the baseline's column."""
+    scores = paired_scores(rows, judge)
+    return scores.drop(columns=baseline).sub(scores[baseline], axis=0)
+
+
+def results_table(rows: pd.DataFrame, rng: np.random.Generator, samples: int = 2000) -> pd.DataFrame:
+    """Return one row per (judge, variant): mean score and gain over the prefix, each with its 95 % interval, and n.
+
+    Column `paper` holds the paper's aesthetic score, to confirm. `readable` and `text_table` print the table.
+    """
+    found = []
+    for judge in rows["judge"].unique():
+        scores = paired_scores(rows, judge)
+        for variant in scores:
+            mean = paired_bootstrap(scores[variant], rng, samples)
+            gain = paired_bootstrap(scores[variant] - scores["prefix"], rng, samples)
+            paper = PAPER_AESTHETIC.get(variant) if judge == "aesthetic" else None
+            found.append((judge, variant, *mean[:3], *gain[:3], mean.n, paper))
+    return pd.DataFrame(found, columns=["judge", "variant", "mean", "mean_low", "mean_high", "gain", "gain_low",
+                                        "gain_high", "n", "paper"]).astype({"paper": float})
+
+
+def contrast_table(rows: pd.DataFrame, rng: np.random.Generator, samples: int = 2000) -> pd.DataFrame:
+    """Return one row per (judge, pair of `CONTRASTS`): difference, win rate (both with 95 % intervals), effect, p.
+
+    Column `paper` holds the paper's two aesthetic gaps (section 3.3).
+    """
+    found = []
+    for judge in rows["judge"].unique():
+        scores = paired_scores(rows, judge)
+        for variant, baseline in CONTRASTS:
+            difference = scores[variant] - scores[baseline]
+            interval = paired_bootstrap(difference, rng, samples)
+            found.append((judge, f"{variant} - {baseline}", *interval[:3],
+                          *win_rate(scores[variant], scores[baseline])[:3], effect_size(difference),
+                          sign_flip_p(difference, rng), interval.n,
+                          PAPER_GAPS.get((variant, baseline)) if judge == "aesthetic" else None))
+    return pd.DataFrame(found, columns=["judge", "contrast", "difference", "low", "high", "win_rate", "win_low",
+                                        "win_high", "effect", "p", "n", "paper"]).astype({"paper": float})
+
+
+class Hacking(NamedTuple):
+    """How far a judge's gains can be trusted: what the oracle says of the same prompts."""
+    share: float  # of prefixes where the judge rises and the oracle falls
+    correlation: float  # Spearman's, between the two gains
+    n: int
+
+
+def reward_hacking(rows: pd.DataFrame, variant: str, judge: str = "pickscore", oracle: str = "oracle") -> Hacking:
+    """Compare a variant's gains in the eyes of a judge with its gains in the eyes of the oracle, prefix by prefix."""
+    judged, true = gains(rows, judge)[variant], gains(rows, oracle)[variant]
+    return Hacking(float(((judged > 0) & (true < 0)).mean()), float(spearmanr(judged, true).statistic), len(judged))
+
+
+def lengths(rows: pd.DataFrame, judge: str) -> pd.DataFrame:
+    """Return one row per (prefix, variant) except the bare prefix: `words_added` to the prefix and `gain` over it."""
+    gain = gains(rows, judge).melt(ignore_index=False, var_name="variant", value_name="gain").reset_index()
+    prompts = rows.drop_duplicates(["prefix", "variant"])[["prefix", "variant", "prompt"]]
+    found = gain.merge(prompts, on=["prefix", "variant"])
+    found["words_added"] = found["prompt"].str.split().str.len() - found["prefix"].str.split().str.len()
+    return found[["prefix", "variant", "words_added", "gain"]]
+
+
+def flat_metrics(table: pd.DataFrame, contrasts: pd.DataFrame) -> dict[str, float]:
+    """Return the manifest's metrics, such as "aesthetic/ppo", "pickscore_gain_low/ppo", "ppo_minus_sft/pickscore"."""
+    metrics = {}
+    for row in table.itertuples():
+        metrics[f"{row.judge}/{row.variant}"] = row.mean
+        if row.variant != "prefix":
+            metrics |= {f"{row.judge}_{name}/{row.variant}": getattr(row, name)
+                        for name in ("gain", "gain_low", "gain_high")}
+    for row in contrasts.itertuples():
+        name = f"{row.contrast.replace(' - ', '_minus_')}/{row.judge}"
+        metrics |= {name: row.difference, f"{name}_low": row.low, f"{name}_high": row.high,
+                    f"{name}_win_rate": row.win_rate}
+    return {name: round(float(value), 6) for name, value in metrics.items()}
+
+
+def save_results(rows: pd.DataFrame, folder: Path, rng: np.random.Generator, samples: int = 2000) -> dict[str, float]:
+    """Write scores.parquet, table.parquet and contrasts.parquet into an artifact's folder; return its metrics."""
+    table, contrasts = results_table(rows, rng, samples), contrast_table(rows, rng, samples)
+    for name, frame in {"scores": rows, "table": table, "contrasts": contrasts}.items():
+        frame.to_parquet(folder / f"{name}.parquet", index=False)
+    return flat_metrics(table, contrasts)
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a `results_table` as people read it: variants down, a "gain [95 % interval]" per judge across."""
+    wide = table.set_index(["variant", "judge"])
+    variants, judges = table["variant"].unique(), table["judge"].unique()
+    columns = {}
+    for judge in judges:
+        one = wide.xs(judge, level="judge").loc[variants]
+        digits = 2 if one["gain"].abs().max() >= 0.1 else 4
+        if one["paper"].notna().any():
+            columns[judge, "mean"] = one["mean"].map(f"{{:.{digits}f}}".format)
+        columns[judge, "gain [95 %]"] = [
+            "-" if variant == "prefix" else f"{row['gain']:+.{digits}f} [{row['gain_low']:.{digits}f}, "
+                                            f"{row['gain_high']:.{digits}f}]" for variant, row in one.iterrows()]
+    columns["", "n"] = one["n"]
+    if table["paper"].notna().any():
+        paper = table.dropna(subset="paper").set_index("variant")["paper"].reindex(variants)
+        columns["paper", "(to confirm)"] = paper.map("{:.2f}".format)
+    return pd.DataFrame(columns, index=variants)
+
+
+def text_table(table: pd.DataFrame) -> str:
+    """Return the table as text of at most 120 columns, with the sentences that say how to read it."""
+    return f"""{readable(table).to_string(line_width=120)}
+
+Gain: score minus the score of the bare prefix, same picture seeds; 95 % intervals by paired bootstrap over n prefixes.
+Last column: the paper's aesthetic score, "paper (to confirm)", of other pictures and on another scale."""

@@ -1,0 +1,166 @@
+"""The evaluation's prompts, pairing, tables and metrics, on a scorer whose every score is known by hand."""
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from datasets import Dataset
+
+from npkit import evaluation
+from npkit.errors import NpkitError
+
+PREFIXES = ["a cat", "a dog", "a fox", "an owl"]
+ADDED = {"prefix": "", "human": ", moody", "sft": ", oil, 8k", "sft+nl": ", a, b", "ppo": ", a, b, c", "ppo+nl": ", a"}
+
+
+class WordCount:
+    """A scorer without pictures: `words` counts the words of the prompt, `aesthetic` adds a part of prefix and seed."""
+
+    def scores(self, prefixes: list[str], prompts: list[str], seed: int) -> dict[str, torch.Tensor]:
+        words = torch.tensor([len(prompt.split()) for prompt in prompts], dtype=torch.float64)
+        return {"words": words, "aesthetic": words / 10 + torch.tensor([ord(p[2]) for p in prefixes]) + seed}
+
+
+@pytest.fixture
+def prompts() -> dict[str, list[str]]:
+    return {variant: [prefix + added for prefix in PREFIXES] for variant, added in ADDED.items()}
+
+
+@pytest.fixture
+def rows(prompts) -> pd.DataFrame:
+    return evaluation.evaluate(prompts, PREFIXES, WordCount(), seeds=[0, 1])
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    return Dataset.from_list([
+        {"prompt": f"{prefix}, {word}", "prefix": prefix, "split": split} for split, prefix, word in [
+            ("test", "a cat", "moody"), ("test", "a cat", "8k"), ("sft", "a hen", "8k"), ("test", "a dog", "oil"),
+            ("test", "a fox", "ink"), ("ppo", "a pig", "8k")]])
+
+
+def test_prefixes_are_different_and_of_the_test_split(dataset):
+    assert sorted(evaluation.test_prefixes(dataset, 3, seed=0)) == ["a cat", "a dog", "a fox"]
+    orders = {tuple(evaluation.test_prefixes(dataset, 3, seed)) for seed in range(20)}
+    assert len(orders) > 1
+    assert evaluation.test_prefixes(dataset, 2, seed=5) == evaluation.test_prefixes(dataset, 3, seed=5)[:2]
+
+
+def test_prefixes_ignore_the_order_of_the_corpus(dataset):
+    turned = dataset.select(range(len(dataset) - 1, -1, -1))
+    assert evaluation.test_prefixes(turned, 3, seed=1) == evaluation.test_prefixes(dataset, 3, seed=1)
+
+
+def test_prefixes_that_the_policy_cannot_read_are_left_out(dataset):
+    def short(prefixes: list[str]) -> list[bool]:
+        return [prefix != "a dog" for prefix in prefixes]
+
+    assert sorted(evaluation.test_prefixes(dataset, 2, seed=0, fits=short)) == ["a cat", "a fox"]
+
+
+def test_too_few_prefixes_say_what_to_change(dataset):
+    with pytest.raises(NpkitError, match="num_prefixes is 4, but the test split has 3"):
+        evaluation.test_prefixes(dataset, 4, seed=0)
+
+
+def test_prompts_of_all_six_variants(dataset):
+    decoded = pd.DataFrame({"prefix": ["a fox", "a cat"] * 2, "variant": ["sft+nl"] * 2 + ["ppo+nl"] * 2,
+                            "completion": [", s1", ", s2", ", p1", ", p2"]})
+    samplers = {"sft": lambda prefixes: [", x"] * len(prefixes), "ppo": lambda prefixes: [""] * len(prefixes)}
+    prompts = evaluation.prompts_for_variants(["a cat", "a fox"], dataset, samplers, decoded)
+    assert tuple(prompts) == evaluation.VARIANTS
+    assert prompts == {"prefix": ["a cat", "a fox"], "human": ["a cat, moody", "a fox, ink"],
+                       "sft": ["a cat, x", "a fox, x"], "sft+nl": ["a cat, s2", "a fox, s1"],
+                       "ppo": ["a cat", "a fox"], "ppo+nl": ["a cat, p2", "a fox, p1"]}
+
+
+def test_a_prefix_that_was_not_decoded_names_the_notebook():
+    decoded = pd.DataFrame({"prefix": ["a fox"], "variant": ["ppo+nl"], "completion": [", p"]})
+    with pytest.raises(NpkitError, match=r"no ppo\+nl prompt for 1 of 2 test prefixes .*'a cat'.* 04_neurologic"):
+        evaluation.decoded_prompts(decoded, "ppo+nl", ["a fox", "a cat"])
+
+
+def test_one_row_per_prefix_variant_seed_and_judge(rows):
+    assert list(rows) == ["prefix", "variant", "prompt", "seed", "judge", "score"]
+    assert len(rows) == 4 * 6 * 2 * 2
+    assert not rows.duplicated(["prefix", "variant", "seed", "judge"]).any()
+    one = rows.query("prefix == 'a fox' and variant == 'sft' and judge == 'aesthetic' and seed == 1")
+    assert one["score"].item() == pytest.approx(0.4 + ord("f") + 1)
+    assert one["prompt"].item() == "a fox, oil, 8k"
+
+
+def test_scores_are_paired_by_prefix_and_averaged_over_seeds(rows):
+    shuffled = rows.sample(frac=1, random_state=0)
+    scores = evaluation.paired_scores(shuffled, "aesthetic")
+    assert scores.loc["a dog", "human"] == pytest.approx(0.3 + ord("d") + 0.5)
+    assert tuple(evaluation.paired_scores(rows, "aesthetic")) == evaluation.VARIANTS
+    with pytest.raises(NpkitError, match="no scores of judge 'oracle'; judges: words, aesthetic"):
+        evaluation.paired_scores(rows, "oracle")
+
+
+def test_gains_are_differences_of_the_same_prefix(rows):
+    # Unpaired, the letters of the prefixes would spread the aesthetic differences by tens.
+    assert np.allclose(evaluation.gains(rows, "aesthetic"), [[0.1, 0.2, 0.2, 0.3, 0.1]] * 4)
+    assert np.allclose(evaluation.gains(rows, "words", baseline="sft")["ppo"], 1)
+
+
+def test_results_table_counts_prefixes_not_pictures(rows):
+    table = evaluation.results_table(rows, np.random.default_rng(0), samples=200).set_index(["judge", "variant"])
+    words = table.loc[("words", "ppo")]
+    assert (words["mean"], words["gain"], words["gain_low"], words["gain_high"], words["n"]) == (5, 3, 3, 3, 4)
+    assert table.loc[("aesthetic", "human"), "gain"] == pytest.approx(0.1)
+    assert table.loc[("aesthetic", "prefix"), "paper"] == 5.64
+    assert table.loc["words", "paper"].isna().all()
+    wide = table.loc[("aesthetic", "ppo")]
+    assert wide["mean_high"] - wide["mean_low"] > 5  # means vary with the prefix, gains do not
+
+
+def test_contrasts_hold_differences_win_rates_and_the_papers_gaps(rows):
+    table = evaluation.contrast_table(rows, np.random.default_rng(0), samples=100).set_index(["judge", "contrast"])
+    assert table.loc[("words", "ppo - sft"), ["difference", "win_rate", "n"]].tolist() == [1, 1, 4]
+    assert table.loc[("aesthetic", "ppo+nl - ppo"), "win_rate"] == 0
+    assert table.loc[("aesthetic", "ppo+nl - human"), "paper"] == 0.35
+    assert table["paper"].notna().sum() == 2
+
+
+def test_the_papers_gaps_are_differences_of_its_row():
+    for (variant, baseline), gap in evaluation.PAPER_GAPS.items():
+        assert evaluation.PAPER_AESTHETIC[variant] - evaluation.PAPER_AESTHETIC[baseline] == pytest.approx(gap)
+
+
+def test_reward_hacking_counts_prefixes_where_the_judge_is_fooled():
+    judged, true = [1, 1, 1, -1], [-1, 1, -1, -1]  # two of four: the judge up, the oracle down
+    rows = pd.DataFrame([(f"p{i}", variant, "", 0, judge, value * (variant == "ppo"))
+                         for judge, values in {"pickscore": judged, "oracle": true}.items()
+                         for i, value in enumerate(values) for variant in ("prefix", "ppo")],
+                        columns=["prefix", "variant", "prompt", "seed", "judge", "score"])
+    found = evaluation.reward_hacking(rows, "ppo")
+    assert (found.share, found.n) == (0.5, 4)
+    assert found.correlation == pytest.approx(1 / 3)  # by hand: Pearson of the ranks (3, 3, 3, 1) and (2, 4, 2, 2)
+
+
+def test_lengths_count_the_words_added(rows):
+    found = evaluation.lengths(rows, "words")
+    assert len(found) == 4 * 5
+    assert (found["words_added"] == found["gain"]).all()
+
+
+def test_metrics_are_flat_and_named_by_judge_and_variant(rows, tmp_path):
+    metrics = evaluation.save_results(rows, tmp_path, np.random.default_rng(0), samples=100)
+    assert metrics["aesthetic_gain/ppo"] == pytest.approx(0.3)
+    assert metrics["words/sft+nl"] == 4
+    assert metrics["words_gain_low/human"] == metrics["words_gain_high/human"] == 1
+    assert metrics["ppo_minus_sft/words_low"] == metrics["ppo_minus_sft/words"] == 1
+    assert metrics["ppo_minus_human/words_win_rate"] == 1
+    assert "words_gain/prefix" not in metrics
+    assert pd.read_parquet(tmp_path / "scores.parquet").equals(rows)
+    assert {path.name for path in tmp_path.iterdir()} == {"scores.parquet", "table.parquet", "contrasts.parquet"}
+
+
+def test_the_table_prints_within_120_columns(rows):
+    table = evaluation.results_table(rows, np.random.default_rng(0), samples=100)
+    text = evaluation.text_table(table)
+    assert max(map(len, text.splitlines())) <= 120
+    assert "paper (to confirm)" in text
+    assert "+0.30 [0.30, 0.30]" in next(line for line in text.splitlines() if line.startswith("ppo "))
+    assert evaluation.readable(table).loc["prefix", ("words", "gain [95 %]")] == "-"
+    assert evaluation.readable(table).loc["ppo+nl", ("paper", "(to confirm)")] == "6.27"
