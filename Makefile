@@ -1,0 +1,37 @@
+# make study    every notebook on the tiny profile, then the result table (the default)
+# make test     the tests
+# make lab      JupyterLab on the notebooks
+# make figures  copy the figures of the last tiny study to figures/
+# make clean    remove all that git ignores: .venv, artifacts, runs
+# Another Python: make study PYTHON=python3.12
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+study: $(INSTALLED)
+	$(BIN)/npkit run
+
+test: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/python -m pytest -q
+
+lab: $(INSTALLED)
+	$(BIN)/jupyter lab notebooks
+
+figures: $(INSTALLED)
+	cp artifacts/tiny/figures/seed0/*.png figures/
+
+clean:
+	rm -rf .venv artifacts runs *.egg-info .pytest_cache .ruff_cache
+	find npkit tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("npkit needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] \
+	  + ": name another, as in make study PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: study test lab figures clean
