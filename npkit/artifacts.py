@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from filelock import FileLock
+
 from npkit import __version__, profiles
 from npkit.errors import MissingArtifact, NpkitError
 from npkit.profiles import Profile
@@ -86,6 +88,19 @@ class Run:
         parts = [FORMAT_VERSION, self.stage, sections, self.seed, self._sources(), self.input_keys]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
+    @property
+    def label(self) -> str:
+        """Seed and settings in a few characters, for folder names."""
+        settings = json.dumps(dict(self.settings), sort_keys=True).encode()
+        return f"seed{self.seed}" + (f"-{hashlib.sha256(settings).hexdigest()[:6]}" if self.settings else "")
+
+    @property
+    def options(self) -> str:
+        """The command line options that lead to this run's artifacts, where they are not the default."""
+        options = [f" --profile {self.config.name}"] if self.config.name != "tiny" else []
+        options += [f" --seed {self.seed}"] if self.seed else []
+        return "".join(options + [f" --set {name}={value}" for name, value in self.settings.items()])
+
     @cached_property
     def input_keys(self) -> dict[str, str]:
         return {stage: self._other(stage).key for stage in STAGES[self.stage].inputs}
@@ -126,25 +141,27 @@ class Run:
             notebook = STAGES[stage].notebook
             raise MissingArtifact(f"{self.stage} needs the artifact of stage {stage} (profile {self.config.name}, "
                                   f"seed {self.seed}): run notebook {notebook} first "
-                                  f"(npkit run --only {notebook}{self._options()})")
+                                  f"(npkit run --only {notebook}{self.options})")
         return artifact
 
     def make(self, function: Callable[[Path], dict[str, float]]) -> Artifact:
         """Return the artifact; where there is none, let `function` fill a folder and return its metrics."""
-        if self.artifact is None:
-            draft = self.folder.with_name(f".{self.key}.draft")
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir(parents=True)
-            start = time.monotonic()
-            metrics = {name: float(value) for name, value in function(draft).items()}
-            self._write_manifest(draft, metrics, seconds=round(time.monotonic() - start, 1))
-            publish(draft, self.folder)
-            shutil.rmtree(self.folder.with_name(f".{self.key}.work"), ignore_errors=True)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder.with_name(f".{self.key}.lock")):  # a killed run's kernel may live a second longer
+            if self.artifact is None:
+                draft = self.folder.with_name(f".{self.key}.draft")
+                shutil.rmtree(draft, ignore_errors=True)
+                draft.mkdir()
+                start = time.monotonic()
+                metrics = {name: float(value) for name, value in function(draft).items()}
+                self._write_manifest(draft, metrics, seconds=round(time.monotonic() - start, 1))
+                publish(draft, self.folder)
+                shutil.rmtree(self.folder.with_name(f".{self.key}.work"), ignore_errors=True)
         return self.artifact
 
     def save_figure(self, figure, name: str) -> Path:
         """Write a matplotlib figure as PNG where the report finds it, and return its path."""
-        path = home() / "artifacts" / self.config.name / "figures" / f"seed{self.seed}" / f"{name}.png"
+        path = home() / "artifacts" / self.config.name / "figures" / self.label / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}")
         figure.savefig(draft, format="png", dpi=110, bbox_inches="tight")
@@ -170,12 +187,6 @@ class Run:
                  "judges": [name for judge in config.judges for name in (judge.model, judge.head, judge.processor)],
                  "neurologic": [config.neurologic.keywords]}
         return {name: profiles.fingerprint(name) for section in sections for name in names.get(section, []) if name}
-
-    def _options(self) -> str:
-        """The command line options that lead to this run's artifacts, where they are not the default."""
-        options = [f" --profile {self.config.name}"] if self.config.name != "tiny" else []
-        options += [f" --seed {self.seed}"] if self.seed else []
-        return "".join(options + [f" --set {name}={value}" for name, value in self.settings.items()])
 
     def _write_manifest(self, folder: Path, metrics: dict[str, float], seconds: float) -> None:
         config = {name: _plain(getattr(self.config, name)) for name in STAGES[self.stage].sections}

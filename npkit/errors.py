@@ -15,3 +15,7 @@ class PrefixTooLong(NpkitError):
 
 class PromptTooLong(NpkitError):
     """A prompt has more tokens than the policy or the image model's text encoder takes."""
+
+
+class NotebookFailed(Exception):
+    """A notebook stopped for another reason; the message says where and why, and the exit code is 1."""

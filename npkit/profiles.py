@@ -5,7 +5,7 @@ import importlib.util
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 
@@ -200,10 +200,10 @@ def fingerprint(name: str) -> str:
     """
     path = Path(resolve(name)).expanduser()
     if path.exists():
-        return _digest(sorted(path.rglob("*")) if path.is_dir() else [path])
+        return _digest(path, [path] if path.is_file() else path.rglob("*"))
     if ":" in name and "/" not in name:
         folder = Path(_module_file(name)).parent
-        return _digest(sorted(file for file in folder.iterdir() if file.suffix in (".py", ".toml")))
+        return _digest(folder, (file for file in folder.iterdir() if file.suffix in (".py", ".toml")))
     return name
 
 
@@ -287,9 +287,10 @@ def _module_file(name: str) -> str:
     return spec.origin
 
 
-def _digest(files: list[Path]) -> str:
+def _digest(root: Path, paths: Iterable[Path]) -> str:
+    """Return a short SHA-256 of files and their names; a model card may change without changing the model."""
     digest = hashlib.sha256()
-    for file in files:
-        if file.is_file():
-            digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    for path in sorted(path for path in paths if path.is_file() and path.suffix != ".md"):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
     return digest.hexdigest()[:12]

@@ -1,0 +1,187 @@
+"""Command line: run the study, see where it stands, optimise one prompt, compare runs."""
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from npkit import __version__
+from npkit.errors import NotebookFailed, NpkitError
+
+CATEGORIES = ("style", "artist", "format", "perspective", "booster", "vibe")
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one sentence and whose help ends with an example."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
+
+    def error(self, message: str):
+        self.exit(2, f"npkit: {message}; see {self.prog} --help\n")
+
+
+def build_parser() -> Parser:
+    """Return the parser of every verb; each sets `function`, which takes the arguments and returns an exit code."""
+    parser = Parser(prog="npkit", description="Study kit for NeuroPrompts.", epilog="example: npkit run")
+    parser.add_argument("--version", action="version", version=f"npkit {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    add_run(verbs)
+    add_status(verbs)
+    add_optimize(verbs)
+    add_report(verbs)
+    add_compare(verbs)
+    return parser
+
+
+def add_verb(verbs, name: str, function, summary: str, example: str) -> Parser:
+    """Add a verb with its summary and its example, which works as typed."""
+    verb = verbs.add_parser(name, help=summary, description=summary, epilog=f"example: {example}")
+    verb.set_defaults(function=function)
+    return verb
+
+
+def add_choice(verb: Parser) -> None:
+    """Add the options that choose a study."""
+    verb.add_argument("--profile", default="tiny", metavar="P", help="tiny (default), small or paper")
+    verb.add_argument("--seed", type=int, default=0, metavar="N", help="seeds everything random (default 0)")
+    verb.add_argument("--set", action="append", default=[], dest="settings", metavar="a.b=VALUE",
+                      help="change a setting of the profile, such as ppo.kl_coef=0.1; may be repeated")
+
+
+def add_run(verbs) -> None:
+    verb = add_verb(verbs, "run", run, "Execute the notebooks in order and print the result table.",
+                    "npkit run --only 00_glyphworld,01_data_and_prefixes --seed 1")
+    add_choice(verb)
+    verb.add_argument("--only", type=names, default=[], metavar="A,B", help="only these notebooks")
+    verb.add_argument("--until", default="", metavar="NOTEBOOK", help="stop after this notebook")
+    verb.add_argument("--fresh", action="store_true", help="make the chosen notebooks' artifacts again")
+    verb.add_argument("--dry-run", action="store_true", help="say what would run, and write nothing")
+    verb.add_argument("--check", type=Path, metavar="FILE",
+                      help="compare metrics with {stage: {metric: {value, tolerance}}}; exit code 3 when one is off")
+
+
+def add_status(verbs) -> None:
+    add_choice(add_verb(verbs, "status", status, "Say versions, device, which artifacts exist and what is next.",
+                        "npkit status --profile tiny"))
+
+
+def add_optimize(verbs) -> None:
+    verb = add_verb(verbs, "optimize", optimize, "Optimise one prompt, or one a line from standard input.",
+                    'npkit optimize "a castle tower" --style "pixel art" --exclude 8k --out castle.png')
+    verb.add_argument("prompt", metavar="PROMPT", help="the plain prompt; - reads one a line from standard input")
+    verb.add_argument("--profile", default="tiny", metavar="P", help="tiny (default), small or paper")
+    verb.add_argument("--policy", default="ppo", metavar="ppo|sft|FOLDER", help="which policy writes (default ppo)")
+    for category in CATEGORIES:
+        verb.add_argument(f"--{category}", action="append", default=[], metavar="W",
+                          help=f"wanted {category}; repeated: any of these")
+    verb.add_argument("--require", action="append", default=[], metavar="PHRASE", help="a phrase that must occur")
+    verb.add_argument("--exclude", action="append", default=[], metavar="PHRASE", help="a phrase that must not occur")
+    verb.add_argument("--no-defaults", action="store_true", help="no default clause for the categories left open")
+    verb.add_argument("--seed", type=int, default=0, metavar="N", help="draws keywords and pictures (default 0)")
+    verb.add_argument("--beam", type=int, metavar="N", help="beam size; the profile's where not given")
+    verb.add_argument("--max-new-tokens", type=int, metavar="N", help="length of a completion; the profile's")
+    verb.add_argument("--out", metavar="PNG", help="save both pictures side by side, and score them")
+    verb.add_argument("--scores", action="store_true", help="score both pictures")
+    verb.add_argument("--json", action="store_true", help="one JSON object a prompt on standard output")
+
+
+def add_report(verbs) -> None:
+    verb = add_verb(verbs, "report", report, "Write a run's index.html again.", "npkit report tiny-seed0")
+    verb.add_argument("run", metavar="RUN", help="a folder of runs/, by name or path")
+
+
+def add_compare(verbs) -> None:
+    verb = add_verb(verbs, "compare", compare, "Print the metrics of two runs side by side.",
+                    "npkit compare tiny-seed0 tiny-seed1")
+    verb.add_argument("run_a", metavar="RUN_A", help="a folder of runs/, by name or path")
+    verb.add_argument("run_b", metavar="RUN_B", help="another one")
+
+
+def names(text: str) -> list[str]:
+    """Return the names of a comma-separated list."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+# The verbs -----------------------------------------------------------------------------------------------------------
+def run(args: argparse.Namespace) -> int:
+    """Execute the study and print its table; 3 if a metric is out of tolerance."""
+    from npkit import study
+    from npkit.report import result_table, write_report
+    expected = study.read_expected(args.check) if args.check else {}
+    planned = study.plan(args.profile, args.seed, parse_settings(args.settings), args.only, args.until)
+    if args.dry_run:
+        for each in planned.runs:
+            kept = not args.fresh and planned.kept(each)
+            print(f"{study.source_of(each).stem:<24}{'keep' if kept else 'run '} {each.folder}")
+        return 0
+    study.run_study(planned, args.fresh)
+    index = write_report(planned.folder)
+    print(f"{result_table(planned.runs[0])}\n\n{index}".strip())
+    wrong = study.out_of_tolerance(planned.runs, expected)
+    for sentence in wrong:
+        print(f"npkit: {sentence}", file=sys.stderr)
+    return 3 if wrong else 0
+
+
+def status(args: argparse.Namespace) -> int:
+    """Print what there is and what to do next."""
+    from npkit.artifacts import STAGES, home, open_run, versions
+    from npkit.report import age, headline
+    runs = [open_run(stage, args.profile, args.seed, parse_settings(args.settings)) for stage in STAGES]
+    print(", ".join(f"{name} {version}" for name, version in versions().items()))
+    print(f"device {runs[0].device}; profile {args.profile}, seed {args.seed}; artifacts in {home() / 'artifacts'}\n")
+    makers = [each for each in runs if STAGES[each.stage].sections]
+    for each in makers:
+        print(f"{each.stage:<12}{each.key:<14}{age(each):<14}{headline(each)}".rstrip())
+    missing = [each for each in makers if each.artifact is None]
+    print("\nnext: " + (f"npkit run --until {STAGES[missing[0].stage].notebook}{missing[0].options}" if missing else
+                        f"all artifacts are there; npkit run{runs[0].options} shows the table and writes the report"))
+    return 0
+
+
+def optimize(args: argparse.Namespace) -> int:
+    """Optimise the prompt; see `npkit.optimize`."""
+    from npkit.optimize import run_command
+    return run_command(args)
+
+
+def report(args: argparse.Namespace) -> int:
+    """Write the report and print its path."""
+    from npkit.report import find_folder, write_report
+    print(write_report(find_folder(args.run)))
+    return 0
+
+
+def compare(args: argparse.Namespace) -> int:
+    """Print every metric that two runs both have or one of them lacks, and the difference."""
+    from npkit.report import comparison, find_folder
+    print(comparison(find_folder(args.run_a), find_folder(args.run_b)))
+    return 0
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, object]:
+    """Return the `--set` options as settings; a corpus file's path is made absolute, notebooks may run elsewhere."""
+    from npkit.profiles import parse_setting
+    settings = dict(parse_setting(text) for text in texts)
+    source = Path(settings.get("data.source", "")).expanduser()
+    return settings | ({"data.source": str(source.resolve())} if source.is_file() else {})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; every error is a sentence on standard error and an exit code."""
+    args = build_parser().parse_args(arguments)
+    try:
+        return args.function(args)
+    except NpkitError as error:
+        print(f"npkit: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nnpkit: interrupted; the same command continues where it stopped", file=sys.stderr)
+        return 130
+    except NotebookFailed as error:
+        print(f"npkit: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""Report: one page per study with the result table, the main figures and every executed notebook."""
+import base64
+import html
+import io
+import json
+import re
+import time
+from pathlib import Path
+from string import Template
+
+from npkit.artifacts import STAGES, Run, home, open_run
+from npkit.errors import NpkitError
+
+CODE_OR_FORMULA = re.compile(r"""
+    ```.*?``` | `[^`\n]*` |                                     # code, where a dollar is a dollar
+    \$\$(?P<display>.+?)\$\$ |
+    (?<![\\$])\$(?P<inline>[^\s$][^$\n]*?)\$(?!\d)
+    """, re.DOTALL | re.VERBOSE)
+OFFLINE_TEMPLATE = """{%- extends 'lab/index.html.j2' -%}
+{%- block html_head_js_requirejs -%}{%- endblock -%}
+{%- block jupyter_widgets -%}{%- endblock -%}
+{%- block html_head_js_mathjax -%}{%- endblock -%}
+{%- block html_head_js_mermaidjs -%}{%- endblock -%}
+"""
+PAGE = Template("""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>$title</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; color: #26262b; max-width: 66rem; margin: 2.5rem auto; padding: 0 1.25rem }
+h1 { margin-bottom: .2rem } h2 { margin-top: 2.5rem; border-bottom: 1px solid #e4e4e8; padding-bottom: .3rem }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums } .wide { overflow-x: auto }
+th, td { padding: .3rem .8rem; text-align: left; border-bottom: 1px solid #e4e4e8; vertical-align: top }
+td { white-space: nowrap } .note { color: #6a6a72; font-size: .9rem } code, pre { font-size: .85rem }
+figure { margin: 1.5rem 0 } figure img { max-width: 100% } figcaption { color: #6a6a72; font-size: .9rem }
+</style></head><body>
+<h1>$title</h1>
+<p class="note">$note</p>
+<h2>Result</h2>
+<div class="wide"><pre>$table</pre></div>
+<h2>Notebooks</h2>
+<div class="wide">$notebooks</div>
+<h2>Figures</h2>
+$figures
+</body></html>
+""")
+
+
+def find_folder(name: str) -> Path:
+    """Return the run folder a user names by its path or by its name in `runs/`."""
+    for folder in (Path(name), home() / "runs" / name):
+        if (folder / "run.json").is_file():
+            return folder.resolve()
+    known = sorted(path.parent.name for path in (home() / "runs").glob("*/run.json"))
+    raise NpkitError(f"no run {name!r}; known in {home() / 'runs'}: {', '.join(known) or 'none'}")
+
+
+def runs_of(folder: Path) -> list[Run]:
+    """Return the runs of every stage with the settings of a run folder."""
+    facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    return [open_run(stage, facts["profile"], facts["seed"], facts["settings"]) for stage in STAGES]
+
+
+def result_table(run: Run) -> str:
+    """Return the text of the result table of the study that `run` belongs to; "" before notebook 05."""
+    artifact = Run("evaluation", run.config, run.seed, run.settings).artifact
+    if artifact is None:
+        return ""
+    from npkit.evaluation import text_table
+    return text_table(artifact.table("table"))
+
+
+def write_report(folder: Path) -> Path:
+    """Write `index.html` and the HTML of every executed notebook into a run folder; return the path of the index."""
+    runs = runs_of(folder)
+    for copy in executed_copies(folder):
+        page = copy.with_suffix(".html")
+        if not page.exists() or page.stat().st_mtime < copy.stat().st_mtime:
+            page.write_text(notebook_html(copy), encoding="utf-8")
+    config = runs[0].config
+    note = "Tiny profile: not a result. " if config.name == "tiny" else ""
+    changed = ", ".join(f"{name} = {value}" for name, value in runs[0].settings.items())
+    index = folder / "index.html"
+    index.write_text(PAGE.substitute(
+        title=f"NeuroPrompts study: {config.name}, seed {runs[0].seed}",
+        note=html.escape(note + (f"Changed settings: {changed}." if changed else "The profile's own settings.")),
+        table=html.escape(result_table(runs[0]) or "Notebook 05_evaluation has not run yet."),
+        notebooks=notebook_table(folder, runs), figures=figure_list(runs[0])), encoding="utf-8")
+    return index
+
+
+def executed_copies(folder: Path) -> list[Path]:
+    """Return the executed notebooks of a run folder, in the order of the study."""
+    copies = (folder / f"{stage.notebook}.ipynb" for stage in STAGES.values())
+    return [copy for copy in copies if copy.exists()]
+
+
+def notebook_table(folder: Path, runs: list[Run]) -> str:
+    """Return an HTML table: each notebook with a link, the seconds it took, its artifact and its first metrics."""
+    rows = ["<tr><th>notebook</th><th>seconds</th><th>artifact</th><th>metrics</th></tr>"]
+    by_notebook = {STAGES[run.stage].notebook: run for run in runs}
+    for copy in executed_copies(folder):
+        run, facts = by_notebook[copy.stem], json.loads(copy.read_text(encoding="utf-8"))["metadata"]["npkit"]
+        rows.append(f'<tr><td><a href="{copy.stem}.html">{copy.stem}</a></td><td>{facts["seconds"]}</td>'
+                    f'<td><code>{run.key if run.artifact else "-"}</code></td>'
+                    f"<td>{html.escape(headline(run)).replace('; ', '<br>')}</td></tr>")
+    return f"<table>{''.join(rows)}</table>"
+
+
+def headline(run: Run, count: int = 3) -> str:
+    """Return the first metrics of a stage's artifact in one line."""
+    metrics = list(run.artifact.metrics.items())[:count] if run.artifact else []
+    return "; ".join(f"{name} {value:,.6g}" for name, value in metrics)
+
+
+def age(run: Run) -> str:
+    """Return how long ago a stage's artifact was made, or "missing"."""
+    if run.artifact is None:
+        return "missing"
+    minutes = (time.time() - (run.folder / "manifest.json").stat().st_mtime) / 60
+    return f"{minutes:.0f} min ago" if minutes < 120 else f"{minutes / 60:.0f} h ago" if minutes < 2880 else (
+        f"{minutes / 1440:.0f} days ago")
+
+
+def comparison(folder_a: Path, folder_b: Path) -> str:
+    """Return the metrics of two runs side by side as text, with what they have and what the second adds."""
+    lines = [f"{'stage':<12}{'metric':<44}{folder_a.name:>20}{folder_b.name:>20}{'difference':>14}"]
+    for run_a, run_b in zip(runs_of(folder_a), runs_of(folder_b), strict=True):
+        first, second = (run.artifact.metrics if run.artifact else {} for run in (run_a, run_b))
+        for metric in first | second:
+            a, b = first.get(metric), second.get(metric)
+            cells = ["-" if value is None else f"{value:.6g}" for value in (a, b)]
+            difference = f"{b - a:+.6g}" if None not in (a, b) else "-"
+            lines.append(f"{run_a.stage:<12}{metric:<44}{cells[0]:>20}{cells[1]:>20}{difference:>14}")
+    return "\n".join(lines)
+
+
+def figure_list(run: Run) -> str:
+    """Return every figure the notebooks saved as HTML, the picture inside the page."""
+    folder = home() / "artifacts" / run.config.name / "figures" / run.label
+    return "\n".join(f'<figure><img alt="{path.stem}" src="{data_uri(path.read_bytes(), "png")}">'
+                     f"<figcaption>{path.stem[:2]}: {path.stem[3:].replace('_', ' ')}</figcaption></figure>"
+                     for path in sorted(folder.glob("[!.]*.png"))) or "<p>None yet.</p>"
+
+
+def notebook_html(path: Path) -> str:
+    """Return an executed notebook as one HTML page that loads nothing from anywhere."""
+    import nbformat
+    from nbconvert import HTMLExporter
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata["title"] = path.stem
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = CODE_OR_FORMULA.sub(draw_formula, cell.source)
+    page, _ = HTMLExporter(raw_template=OFFLINE_TEMPLATE, embed_images=True).from_notebook_node(notebook)
+    return page
+
+
+def draw_formula(found: re.Match) -> str:
+    """Return a formula as an inline picture, drawn by matplotlib; its TeX as code where matplotlib cannot."""
+    tex = found["display"] or found["inline"]
+    if tex is None:
+        return found[0]
+    from matplotlib.mathtext import math_to_image
+    drawing = io.BytesIO()
+    try:
+        depth = math_to_image(f"${' '.join(tex.split())}$", drawing, dpi=72, format="svg")
+    except ValueError:
+        return f"<code>{html.escape(tex.strip())}</code>"
+    picture = (f'<img alt="{html.escape(tex.strip())}" style="vertical-align: -{depth * 1.4:.1f}px; zoom: 1.4" '
+               f'src="{data_uri(drawing.getvalue(), "svg+xml")}">')
+    return f'<p align="center">{picture}</p>' if found["display"] else picture
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Return a picture's bytes as the address of itself."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
