@@ -30,9 +30,9 @@ VARIANT_STYLE = {
     "sft": VariantStyle("#56B4E9", "^"),
     "sft+nl": VariantStyle("#0072B2", "v"),
     "ppo": VariantStyle("#E69F00", "D"),
-    "ppo+nl": VariantStyle("#D55E00", "P"),
+    "ppo+nl": VariantStyle("#D55E00", ">"),
 }
-INK, PALE = "#26262B", "#E4E4E8"  # text; grid lines and frames
+INK, MUTED, PALE = "#26262B", "#7A7A7A", "#E4E4E8"  # text; notes and reference lines; grid lines
 STYLE = {
     "font.size": 10,
     "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
@@ -46,7 +46,7 @@ class Figure(matplotlib.figure.Figure):
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=110)
+        self.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
         return buffer.getvalue()
 
 
@@ -61,7 +61,7 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **o
 def note_profile(figure: Figure, profile: str) -> Figure:
     """Write "tiny profile: not a result" under a figure drawn from the tiny profile; return the figure."""
     if profile == "tiny":
-        figure.supxlabel("tiny profile: not a result", x=0.995, ha="right", fontsize=8, style="italic", color="#7A7A7A")
+        figure.text(1, 0, "tiny profile: not a result", ha="right", va="top", fontsize=8, style="italic", color=MUTED)
     return figure
 
 

@@ -1,0 +1,126 @@
+"""The shared figure base and the figures of notebook 05: what is drawn, where, and that nothing global changes."""
+from itertools import pairwise
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from npkit import evaluation, figures
+from npkit.figures import evaluation as drawn
+from npkit.figures.base import as_array
+from npkit.stats import paired_bootstrap
+
+PREFIXES = [f"a cat {index}" for index in range(12)]
+
+
+class NoisyScorer:
+    """Two judges that like words, each with its own noise."""
+
+    def scores(self, prefixes: list[str], prompts: list[str], seed: int) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(seed + len(prompts[0]))
+        words = torch.tensor([len(prompt.split()) for prompt in prompts], dtype=torch.float64)
+        return {judge: words + torch.randn(len(prompts), generator=generator) for judge in ("pickscore", "oracle")}
+
+
+@pytest.fixture(scope="module")
+def rows() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    prompts = {variant: [prefix + ", moody" * rng.integers(3) for prefix in PREFIXES]
+               for variant in evaluation.VARIANTS}
+    return evaluation.evaluate(prompts | {"prefix": PREFIXES}, PREFIXES, NoisyScorer(), seeds=[0])
+
+
+def texts(figure: figures.Figure) -> list[str]:
+    return [text.get_text() for text in figure.texts]
+
+
+def test_variants_differ_in_colour_and_in_marker():
+    assert tuple(figures.VARIANT_STYLE) == evaluation.VARIANTS
+    for values in zip(*figures.VARIANT_STYLE.values(), strict=True):
+        assert len(set(values)) == 6
+
+
+def test_a_figure_shows_itself_and_leaves_the_settings_alone():
+    before = dict(matplotlib.rcParams)
+    figure, axes = figures.new_figure(4, 2)
+    axes.plot([1, 2])
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert not axes.spines["top"].get_visible()
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_only_the_tiny_profile_is_marked_as_no_result():
+    notes = [texts(figures.note_profile(figures.new_figure(3, 2)[0], profile)) for profile in ("tiny", "paper")]
+    assert notes == [["tiny profile: not a result"], []]
+
+
+def test_tensors_arrays_and_pil_pictures_are_drawn_alike():
+    tensor = torch.rand(3, 5, 4)
+    array = tensor.permute(1, 2, 0).numpy()
+    assert np.array_equal(as_array(tensor), array)
+    assert np.array_equal(as_array(array), array)
+    assert as_array(Image.new("RGB", (4, 5))).shape == (5, 4, 3)
+    assert as_array(np.zeros((3, 7, 3))).shape == (3, 7, 3)
+
+
+def test_a_sheet_reads_row_by_row_and_wraps_its_titles():
+    long = "a castle, matte painting, by alphonse mucha, volumetric light, highly detailed"
+    pictures = [torch.full((3, 8, 8), value) for value in (0.0, 0.25, 0.5, 0.75)]
+    figure = figures.picture_sheet([*pictures, None], ["one", long, "three", "four", "gap"], columns=3,
+                                   column_titles=["prefix", "ppo", "else"], row_titles=["above", "below"])
+    shown = [axes.images[0].get_array()[0, 0, 0] for axes in figure.axes]
+    assert shown == [0.0, 0.25, 0.5, 0.75]
+    corners = [(round(axes.get_position().x0, 3), round(axes.get_position().y0, 3)) for axes in figure.axes]
+    assert corners[0][1] == corners[1][1] > corners[3][1]
+    assert corners[0][0] == corners[3][0] < corners[1][0]
+    wrapped = next(text for text in texts(figure) if text.startswith("a castle"))
+    assert wrapped.replace("\n", " ") == long
+    assert max(map(len, wrapped.splitlines())) <= 27
+    colors = {text.get_text(): text.get_color() for text in figure.texts}
+    assert colors["ppo"] == figures.VARIANT_STYLE["ppo"].color != colors["else"]
+
+
+def test_titles_stay_beside_their_neighbours():
+    title = "illustration, wide shot, matte painting, 8k"
+    figure = figures.picture_sheet([torch.rand(3, 8, 8)] * 4, [title] * 4, columns=4)
+    boxes = [text.get_window_extent() for text in figure.texts]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_forest_has_a_panel_a_judge_and_a_row_a_variant(rows):
+    table = evaluation.results_table(rows, np.random.default_rng(0), samples=50)
+    figure = drawn.gain_forest(table)
+    assert [axes.get_title() for axes in figure.axes] == ["pickscore", "oracle"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(evaluation.VARIANTS[1:])
+    row = table.query("judge == 'oracle' and variant == 'ppo'").iloc[0]
+    line = next(line for line in figure.axes[1].lines if list(line.get_xdata()) == [row["gain_low"], row["gain_high"]])
+    assert line.get_color() == figures.VARIANT_STYLE["ppo"].color
+
+
+def test_the_share_of_fooled_prefixes_is_the_one_in_the_table(rows):
+    judged, true = evaluation.gains(rows, "pickscore"), evaluation.gains(rows, "oracle")
+    figure = drawn.judge_against_oracle(judged, true, "pickscore", variants=("human", "ppo"))
+    shares = [axes.texts[0].get_text() for axes in figure.axes]
+    assert shares == [f"fooled: {evaluation.reward_hacking(rows, variant).share:.0%}" for variant in ("human", "ppo")]
+
+
+def test_the_length_legend_gives_each_variants_slope(rows):
+    lengths = pd.DataFrame({"prefix": "a", "variant": "ppo", "words_added": [1, 2, 3], "gain": [0.5, 1.0, 1.5]})
+    figure = drawn.length_effect(lengths, "pickscore")
+    assert figure.axes[0].get_legend().texts[0].get_text() == "ppo: +0.500 a word"
+
+
+def test_all_other_figures_of_notebook_05_draw(rows):
+    gains = evaluation.gains(rows, "pickscore")
+    contrasts = evaluation.contrast_table(rows, np.random.default_rng(0), samples=50)
+    interval = paired_bootstrap(gains["ppo"], np.random.default_rng(0), 50)
+    prompts = {variant: [f"{prefix}, moody" for prefix in PREFIXES[:2]] for variant in evaluation.VARIANTS}
+    pictures = {variant: torch.rand(2, 3, 8, 8) for variant in evaluation.VARIANTS}
+    for figure in (drawn.win_rates(contrasts), drawn.gain_distributions(gains, "pickscore"),
+                   drawn.resampled_means(np.arange(40.0), interval),
+                   drawn.variant_sheet(PREFIXES[:2], prompts, pictures, gains)):
+        assert figure._repr_png_().startswith(b"\x89PNG")
+    assert f"{gains.loc[PREFIXES[0], 'ppo']:+.2f}  moody" in texts(figure)
