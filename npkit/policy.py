@@ -1,0 +1,213 @@
+"""Policy: the language model that continues a prefix, with its tokenizer: built, loaded, saved, sampled, scored."""
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LogitsProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from npkit.errors import NpkitError, PrefixTooLong
+from npkit.profiles import PolicyConfig, resolve
+
+EOS, PAD = "<|endoftext|>", "<|pad|>"
+Policy = tuple[PreTrainedModel, PreTrainedTokenizerFast]
+
+
+# 1. Build, load, save ------------------------------------------------------------------------------------------------
+def train_tokenizer(prompts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE of at most `vocab_size` tokens, which can spell any text, learnt from `prompts`."""
+    bytes_of_text = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer, bpe.decoder = bytes_of_text, decoders.ByteLevel()
+    bpe.train_from_iterator(prompts, trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[EOS, PAD], initial_alphabet=bytes_of_text.alphabet(),
+        show_progress=False))
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=EOS, eos_token=EOS, pad_token=PAD)
+
+
+def build_policy(config: PolicyConfig, prompts: Iterable[str], seed: int) -> Policy:
+    """Return the pretrained policy, or a GPT-2 from scratch whose tokenizer is learnt from `prompts`."""
+    if config.pretrained:
+        return load_policy(config.pretrained)
+    tokenizer = train_tokenizer(prompts, config.vocab_size)
+    architecture = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=config.max_prompt_tokens, n_embd=config.hidden_size,
+        n_layer=config.num_layers, n_head=config.num_heads, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+        activation_function="gelu_pytorch_tanh",  # gelu_new's formula in one kernel: 2.4 times faster on a CPU
+        bos_token_id=tokenizer.eos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GPT2LMHeadModel(architecture), tokenizer
+
+
+def load_policy(name: str | Path) -> Policy:
+    """Return the causal language model and tokenizer of a folder or hub id, with a pad token of its own."""
+    source = resolve(str(name))
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)  # a GPU's bf16 is autocast's
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise NpkitError(f"policy {source!r} is no causal language model that can be loaded, neither a folder nor a "
+                         f"reachable hub id: {str(error).splitlines()[0]}") from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers invents an empty one for a bare folder
+        raise NpkitError(f"policy {source!r} has no tokenizer: save one into the folder with save_pretrained()")
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        raise NpkitError(f"policy {source!r} has {len(tokenizer)} tokens in its tokenizer and only "
+                         f"{model.get_input_embeddings().num_embeddings} in its model: they do not belong together")
+    return with_pad_token(model, tokenizer)
+
+
+def with_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Policy:
+    """Return the policy with a pad token that is not EOS: with one token for both, EOS can drop out of the loss."""
+    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        tokenizer.add_special_tokens({"pad_token": PAD})
+        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+            append_mean_token(model)
+    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model, tokenizer
+
+
+@torch.no_grad()
+def append_mean_token(model: PreTrainedModel) -> None:
+    """Add one token to the model, embedded as the mean of the others, so that it is neither likely nor random."""
+    model.resize_token_embeddings(model.get_input_embeddings().num_embeddings + 1, mean_resizing=False)
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        layer.weight[-1] = layer.weight[:-1].mean(0)
+
+
+def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:
+    """Write model (safetensors) and tokenizer into `folder`, where `load_policy` finds them."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+# 2. Text to tokens ---------------------------------------------------------------------------------------------------
+def fits(tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str], max_prefix_tokens: int) -> list[bool]:
+    """Say for each prefix whether it has at least one token and at most `max_prefix_tokens`."""
+    return [0 < len(ids) <= max_prefix_tokens for ids in tokenizer(list(prefixes))["input_ids"]]
+
+
+def encode_prefixes(tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str],
+                    max_prefix_tokens: int) -> list[list[int]]:
+    """Return the token ids of each prefix; an empty or a longer one raises."""
+    prefix_ids = tokenizer(list(prefixes))["input_ids"] if prefixes else []
+    for prefix, ids in zip(prefixes, prefix_ids):
+        if not prefix.strip():
+            raise NpkitError("the prefix is empty: the policy needs at least one word to continue")
+        if len(ids) > max_prefix_tokens:
+            raise PrefixTooLong(f"prefix has {len(ids)} tokens, the policy's limit is {max_prefix_tokens} "
+                                f"(policy.max_prefix_tokens, and room for the completion): {prefix[:60]!r}")
+    return prefix_ids
+
+
+def batches(items: Sequence, batch_size: int) -> Iterator[Sequence]:
+    """Yield `items` in order, `batch_size` at a time."""
+    for start in range(0, len(items), batch_size):
+        yield items[start:start + batch_size]
+
+
+def pad(sequences: Sequence[Sequence[int]], model: PreTrainedModel, side: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ids and mask (True = keep), both (batch, time), padded on the `side` "left" or "right"."""
+    rows = [torch.tensor(ids) for ids in sequences]
+    ids = pad_sequence(rows, batch_first=True, padding_value=model.config.pad_token_id, padding_side=side)
+    mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side=side)
+    return ids.to(model.device), mask.bool().to(model.device)
+
+
+@contextmanager
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Switch dropout and gradients off inside the block."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+# 3. Sample -----------------------------------------------------------------------------------------------------------
+class GumbelNoise(LogitsProcessor):
+    """Makes sampling of greedy decoding: the argmax of logits / temperature + Gumbel noise is a draw from the softmax.
+
+    Every row has a generator of its own, so a draw does not depend on the other rows, as multinomial's would.
+    """
+
+    def __init__(self, generators: Sequence[torch.Generator], temperature: float):
+        self.generators, self.temperature = generators, temperature
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        size = scores.shape[-1]
+        noise = [-torch.empty(size).exponential_(generator=generator).log() for generator in self.generators]
+        return scores / self.temperature + torch.stack(noise).to(scores.device)
+
+
+def row_generators(prefixes: Sequence[str], generator_seed: int) -> list[torch.Generator]:
+    """Return a generator for each prefix, seeded by `generator_seed`, its words and how often it came before."""
+    seen, generators = Counter(), []
+    for prefix in prefixes:
+        digest = hashlib.sha256(f"{generator_seed}/{seen[prefix]}/{prefix}".encode()).digest()
+        generators.append(torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True)))
+        seen[prefix] += 1
+    return generators
+
+
+def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str], *,
+             max_new_tokens: int, generator_seed: int, temperature: float = 1.0, do_sample: bool = True,
+             batch_size: int = 64) -> list[str]:
+    """Return a completion for each prefix, sampled at `temperature` or the likeliest token by token.
+
+    Neither the order nor the batches change a completion (but for rounding: padding moves the last bit of a logit).
+    """
+    if temperature <= 0:
+        raise NpkitError(f"temperature must be above 0, got {temperature}; do_sample=False takes the likeliest tokens")
+    prefix_ids = encode_prefixes(tokenizer, prefixes, model.config.max_position_embeddings - max_new_tokens)
+    settings = GenerationConfig(
+        max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, suppress_tokens=[tokenizer.pad_token_id],
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    rows, completions = list(zip(prefix_ids, row_generators(prefixes, generator_seed))), []
+    for batch in batches(rows, batch_size):
+        ids, mask = pad([ids for ids, _ in batch], model, "left")
+        noise = [GumbelNoise([generator for _, generator in batch], temperature)] if do_sample else []
+        with evaluating(model):
+            tokens = model.generate(ids, attention_mask=mask, generation_config=settings, logits_processor=noise)
+        completions += tokenizer.batch_decode(tokens[:, ids.shape[1]:], skip_special_tokens=True)
+    return completions
+
+
+# 4. Score ------------------------------------------------------------------------------------------------------------
+def token_logprobs(model: PreTrainedModel, sequences: Sequence[Sequence[int]],
+                   batch_size: int = 16) -> list[torch.Tensor]:
+    """Return for each sequence of ids the log-probabilities (time - 1,) of its tokens after the first, in nats."""
+    logprobs = []
+    for batch in batches(sequences, batch_size):
+        ids, mask = pad(batch, model, "right")
+        with evaluating(model):
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
+        losses = cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+        logprobs += [-loss[keep].cpu() for loss, keep in zip(losses, mask[:, 1:])]
+    return logprobs
+
+
+def sequence_logprobs(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str],
+                      completions: Sequence[str]) -> list[float]:
+    """Return log p(completion, EOS | prefix) of each pair in nats: the sum over the completion's tokens and EOS."""
+    prefix_ids = encode_prefixes(tokenizer, prefixes, model.config.max_position_embeddings - 1)
+    completion_ids = tokenizer(list(completions), add_special_tokens=False)["input_ids"]
+    sequences = [start + rest + [tokenizer.eos_token_id] for start, rest in zip(prefix_ids, completion_ids)]
+    logprobs = token_logprobs(model, sequences)
+    return [row[len(start) - 1:].sum().item() for row, start in zip(logprobs, prefix_ids)]

@@ -1,0 +1,123 @@
+"""SFT: supervised fine-tuning, in which the policy learns to write prompts as people do."""
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+import trl
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
+
+from npkit.policy import build_policy, save_policy, token_logprobs
+from npkit.profiles import Profile, SFTConfig
+
+BLOCK_TOKENS = 256  # prompts are packed into rows of this many tokens: no padding, and cheap attention on a CPU
+LOGGED = {"loss": "train/loss", "grad_norm": "train/grad_norm", "learning_rate": "train/learning_rate",
+          "mean_token_accuracy": "train/token_accuracy"}  # trl's name -> ours
+
+
+# 1. Data -------------------------------------------------------------------------------------------------------------
+def prompts_of(dataset: Dataset, split: str) -> list[str]:
+    """Return the prompts of one split."""
+    return [prompt for prompt, name in zip(dataset["prompt"], dataset["split"]) if name == split]
+
+
+def encode_prompts(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str],
+                   max_prompt_tokens: int) -> list[list[int]]:
+    """Return the ids of each prompt and EOS; a prompt too long loses its end, and EOS with it."""
+    ids = tokenizer(list(prompts))["input_ids"]
+    return [(row + [tokenizer.eos_token_id])[:max_prompt_tokens] for row in ids]
+
+
+def cut_share(tokenizer: PreTrainedTokenizerFast, sequences: Sequence[Sequence[int]]) -> float:
+    """Return the share of encoded prompts that lost their end."""
+    return sum(row[-1] != tokenizer.eos_token_id for row in sequences) / len(sequences)
+
+
+# 2. Measure ----------------------------------------------------------------------------------------------------------
+def perplexity(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> float:
+    """Return exp(mean negative log-probability) over every token but the first of each sequence."""
+    logprobs = token_logprobs(model, sequences)
+    return math.exp(-sum(row.sum().item() for row in logprobs) / sum(len(row) for row in logprobs))
+
+
+def unigram_perplexity(train: Sequence[Sequence[int]], held_out: Sequence[Sequence[int]], num_tokens: int) -> float:
+    """Return the perplexity on `held_out` of a model that knows only how often each token occurs in `train`.
+
+    Counts start at 1 (Laplace), so that a token never seen is possible. The first tokens are left out as above.
+    """
+    counts = Counter(token for row in train for token in row[1:])
+    total = counts.total() + num_tokens
+    tokens = [token for row in held_out for token in row[1:]]
+    return math.exp(-sum(math.log((counts[token] + 1) / total) for token in tokens) / len(tokens))
+
+
+# 3. Train ------------------------------------------------------------------------------------------------------------
+def newest_checkpoint(folder: Path) -> str | None:
+    """Return the newest checkpoint that was written whole, None where there is none."""
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2])):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text())  # written last
+        except (OSError, ValueError):
+            continue
+        if any(checkpoint.glob("rng_state*.pth")):
+            return str(checkpoint)
+    return None
+
+
+def trainer_settings(config: SFTConfig, *, rows_per_step: int, seed: int, folder: Path, block: int,
+                     on_cpu: bool) -> trl.SFTConfig:
+    """Return trl's settings: packed rows one at a time, summed into steps of `rows_per_step`."""
+    return trl.SFTConfig(
+        output_dir=str(folder), seed=seed, data_seed=seed, use_cpu=on_cpu, bf16=not on_cpu,
+        packing=True, max_length=block, per_device_train_batch_size=1, gradient_accumulation_steps=rows_per_step,
+        num_train_epochs=config.num_epochs, max_steps=config.max_steps or -1,
+        learning_rate=config.learning_rate, lr_scheduler_type="cosine", warmup_steps=config.warmup_share,
+        weight_decay=config.weight_decay, gradient_checkpointing=False, activation_checkpointing=False,
+        save_steps=config.save_steps, save_total_limit=2, logging_steps=1, disable_tqdm=True, report_to=[])
+
+
+def history(log: Sequence[dict]) -> list[dict]:
+    """Return trl's log as one row of named metrics a step."""
+    return [{"step": row["step"], **{ours: row[name] for name, ours in LOGGED.items() if name in row}}
+            for row in log if "loss" in row]
+
+
+def train_sft(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, dataset: Dataset, config: SFTConfig, *,
+              seed: int, folder: Path, max_prompt_tokens: int,
+              callbacks: Sequence[TrainerCallback] = ()) -> list[dict]:
+    """Train `model` in place on the sft split and return one row of metrics a step, a last one on validation.
+
+    Checkpoints go to `folder`; a run that was killed goes on from the newest one, to exactly the same losses.
+    """
+    train, validation = (encode_prompts(tokenizer, prompts_of(dataset, split), max_prompt_tokens)
+                         for split in ("sft", "validation"))
+    block = max(BLOCK_TOKENS, max_prompt_tokens)
+    mean_tokens = sum(map(len, train)) / len(train)
+    settings = trainer_settings(config, rows_per_step=max(1, round(config.batch_size * mean_tokens / block)),
+                                seed=seed, folder=folder, block=block, on_cpu=model.device.type == "cpu")
+    model.loss_type = "ForCausalLM"  # GPT-2's is None, which deflates the loss of padded batches
+    trainer = trl.SFTTrainer(model, args=settings, train_dataset=Dataset.from_dict({"input_ids": train}),
+                             processing_class=tokenizer, callbacks=list(callbacks))
+    trainer.remove_callback(PrinterCallback)  # it prints every row of the log
+    trainer.train(resume_from_checkpoint=newest_checkpoint(folder))
+    rows = history(trainer.state.log_history)
+    value = perplexity(model, validation)
+    return [*rows, {"step": trainer.state.global_step, "eval/loss": math.log(value), "eval/perplexity": value}]
+
+
+# 4. All of it --------------------------------------------------------------------------------------------------------
+def write_policy(dataset: Dataset, profile: Profile, seed: int, folder: Path, scratch: Path, device: torch.device,
+                 callbacks: Sequence[TrainerCallback] = ()) -> dict[str, float]:
+    """Train the SFT policy into `folder`/model and metrics.jsonl, with checkpoints in `scratch`; return its metrics."""
+    model, tokenizer = build_policy(profile.policy, prompts_of(dataset, "sft"), seed)
+    rows = train_sft(model.to(device), tokenizer, dataset, profile.sft, seed=seed, folder=scratch,
+                     max_prompt_tokens=profile.policy.max_prompt_tokens, callbacks=callbacks)
+    save_policy(model, tokenizer, folder / "model")
+    pd.DataFrame(rows).to_json(folder / "metrics.jsonl", orient="records", lines=True)
+    train = encode_prompts(tokenizer, prompts_of(dataset, "sft"), profile.policy.max_prompt_tokens)
+    return {"train/loss": rows[-2]["train/loss"], "eval/perplexity": rows[-1]["eval/perplexity"],
+            "sft/num_steps": rows[-1]["step"], "sft/cut_share": cut_share(tokenizer, train)}
