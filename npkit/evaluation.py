@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 from datasets import Dataset
-from scipy.stats import spearmanr
+from scipy.stats import linregress, spearmanr, t
 
 from npkit.errors import NpkitError
-from npkit.stats import effect_size, paired_bootstrap, sign_flip_p, win_rate
+from npkit.stats import Interval, effect_size, paired_bootstrap, sign_flip_p, win_rate
 
 if TYPE_CHECKING:
     from npkit.rewards import Scorer  # imports torch, which reading a table does not need
@@ -155,6 +155,18 @@ def lengths(rows: pd.DataFrame, judge: str) -> pd.DataFrame:
     found = gain.merge(prompts, on=["prefix", "variant"])
     found["words_added"] = found["prompt"].str.split().str.len() - found["prefix"].str.split().str.len()
     return found[["prefix", "variant", "words_added", "gain"]]
+
+
+def at_equal_length(rows: pd.DataFrame, judge: str, variant: str = "ppo", baseline: str = "sft") -> Interval:
+    """Return by how much `variant` beats `baseline` where both add equally many words, with a 95 % interval.
+
+    It is the intercept of the straight line through (difference in words, difference in score), a point a prefix.
+    """
+    wide = lengths(rows, judge).pivot(index="prefix", columns="variant")
+    words, gain = (wide[name][variant] - wide[name][baseline] for name in ("words_added", "gain"))
+    line = linregress(words, gain)
+    half = t.ppf(0.975, len(words) - 2) * line.intercept_stderr
+    return Interval(float(line.intercept), float(line.intercept - half), float(line.intercept + half), len(words))
 
 
 def flat_metrics(table: pd.DataFrame, contrasts: pd.DataFrame) -> dict[str, float]:

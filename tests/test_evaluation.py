@@ -144,6 +144,16 @@ def test_lengths_count_the_words_added(rows):
     assert (found["words_added"] == found["gain"]).all()
 
 
+def test_the_gain_at_equal_length_is_what_words_do_not_explain():
+    # By hand: 0.5 better at equal length, and 0.25 for every extra word.
+    extra, added = [0, 1, 2, 3], {"sft": ", w", "ppo": ", w"}
+    scores = {"prefix": [0.0] * 4, "sft": [0.25] * 4, "ppo": [0.25 + 0.5 + 0.25 * words for words in extra]}
+    rows = pd.DataFrame([(f"p{i}", variant, f"p{i}" + added.get(variant, "") + " x" * words * (variant == "ppo"), 0,
+                          "pickscore", scores[variant][i]) for i, words in enumerate(extra) for variant in scores],
+                        columns=["prefix", "variant", "prompt", "seed", "judge", "score"])
+    assert evaluation.at_equal_length(rows, "pickscore") == pytest.approx((0.5, 0.5, 0.5, 4))
+
+
 def test_metrics_are_flat_and_named_by_judge_and_variant(rows, tmp_path):
     metrics = evaluation.save_results(rows, tmp_path, np.random.default_rng(0), samples=100)
     assert metrics["aesthetic_gain/ppo"] == pytest.approx(0.3)
