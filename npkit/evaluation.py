@@ -18,6 +18,7 @@ VARIANTS = ("prefix", "human", "sft", "sft+nl", "ppo", "ppo+nl")
 PAPER_AESTHETIC = dict(zip(VARIANTS, (5.64, 5.92, 6.02, 6.05, 6.22, 6.27), strict=True))  # recalled: to confirm
 PAPER_GAPS = {("ppo+nl", "human"): 0.35, ("ppo+nl", "ppo"): 0.05}  # confirmed: section 3.3
 CONTRASTS = (("ppo", "sft"), ("ppo", "human"), ("ppo+nl", "human"), ("ppo+nl", "ppo"))
+GROUP = 16  # prefixes painted from one seed: with six variants, whole batches of 32 pictures
 Sampler = Callable[[Sequence[str]], list[str]]  # prefixes -> completions
 Fits = Callable[[Sequence[str]], list[bool]]
 
@@ -70,18 +71,27 @@ def prompts_for_variants(prefixes: Sequence[str], dataset: Dataset, samplers: Ma
     return {variant: prompts[variant] for variant in VARIANTS}
 
 
+def picture_seeds(seed: int, num_seeds: int) -> list[int]:
+    """Return `num_seeds` picture seeds for a study's seed, far from those that PPO was rewarded with."""
+    return [1_000_000 * (seed + 1) + 10_000 * number for number in range(num_seeds)]
+
+
 def evaluate(prompts_by_variant: Mapping[str, Sequence[str]], prefixes: Sequence[str], scorer: "Scorer",
              seeds: Sequence[int]) -> pd.DataFrame:
     """Return one row per (prefix, variant, seed, judge) with its prompt and score.
 
-    Every variant of a prefix is painted from the same seed, so that two scores of one row pair differ by words alone.
+    All variants of a prefix are painted from the same seeds, so that their scores differ by words alone. Every group
+    of `GROUP` prefixes adds its number to each seed, so that no result hangs on the noise of a single picture.
     """
-    return pd.concat([
-        pd.DataFrame({"prefix": prefixes, "variant": variant, "prompt": prompts, "seed": seed, "judge": judge,
-                      "score": np.array(scores.tolist())})
-        for seed in seeds
-        for variant, prompts in prompts_by_variant.items()
-        for judge, scores in scorer.scores(prefixes, prompts, seed).items()], ignore_index=True)
+    prompts = pd.DataFrame(prompts_by_variant, index=pd.Index(prefixes, name="prefix"))
+    parts = []
+    for seed in seeds:
+        for number, start in enumerate(range(0, len(prompts), GROUP)):
+            part = prompts[start:start + GROUP].melt(ignore_index=False, var_name="variant", value_name="prompt")
+            part = part.reset_index().assign(seed=seed + number)
+            scores = scorer.scores(part["prefix"].tolist(), part["prompt"].tolist(), seed + number)
+            parts += [part.assign(judge=judge, score=values.tolist()) for judge, values in scores.items()]
+    return pd.concat(parts, ignore_index=True)
 
 
 def paired_scores(rows: pd.DataFrame, judge: str) -> pd.DataFrame:

@@ -88,6 +88,21 @@ def test_one_row_per_prefix_variant_seed_and_judge(rows):
     assert one["prompt"].item() == "a fox, oil, 8k"
 
 
+def test_variants_of_a_prefix_share_a_seed_and_groups_of_prefixes_do_not(prompts, monkeypatch):
+    monkeypatch.setattr(evaluation, "GROUP", 3)
+    rows = evaluation.evaluate(prompts, PREFIXES, WordCount(), seeds=[10, 20])
+    seeds = rows.groupby("prefix")["seed"].agg(lambda seeds: sorted(set(seeds)))
+    assert seeds.to_dict() == {"a cat": [10, 20], "a dog": [10, 20], "a fox": [10, 20], "an owl": [11, 21]}
+    assert (rows.groupby(["prefix", "seed"]).size() == 6 * 2).all()
+
+
+def test_picture_seeds_of_different_studies_never_meet():
+    firsts = sorted(seed for study in range(3) for seed in evaluation.picture_seeds(study, num_seeds=100))
+    groups = 100_000 // evaluation.GROUP  # of the paper's number of prefixes
+    assert min(np.diff(firsts)) >= groups
+    assert firsts[0] >= 1_000_000
+
+
 def test_scores_are_paired_by_prefix_and_averaged_over_seeds(rows):
     shuffled = rows.sample(frac=1, random_state=0)
     scores = evaluation.paired_scores(shuffled, "aesthetic")
