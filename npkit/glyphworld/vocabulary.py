@@ -1,0 +1,22 @@
+"""Vocabulary: GlyphWorld's subjects, colours and places; its modifiers are the keys of `effects.py`."""
+
+SUBJECTS: dict[str, tuple[str, bool]] = {  # name -> (DejaVu Sans character, drawn as an outline: fill its body)
+    "sun": ("☀", False), "cloud": ("☁", False), "umbrella": ("☂", False),
+    "star": ("★", False), "telephone": ("☎", False), "coffee cup": ("☕", True), "skull": ("☠", True),
+    "moon": ("☾", True), "king": ("♚", False), "queen": ("♛", False), "castle tower": ("♜", False),
+    "bishop": ("♝", False), "horse": ("♞", False), "pawn": ("♟", False), "heart": ("♥", False),
+    "anchor": ("⚓", False), "gear": ("⚙", False), "shamrock": ("☘", False),
+    "lightning bolt": ("⚡", True), "airplane": ("✈", False), "letter": ("✉", True), "snowflake": ("❄", False),
+    "cat": ("🐱", True), "mouse": ("🐭", True), "cow": ("🐮", True), "monkey": ("🐵", True),
+    "house": ("⌂", True), "song": ("♫", False), "flag": ("⚑", False), "yin yang": ("☯", True),
+    "flower": ("✿", False), "spade": ("♠", False), "diamond": ("♦", False),
+}
+COLOURS: dict[str, tuple[float, float, float]] = {  # hue, saturation, value of the subject
+    "red": (0.0, 0.85, 0.8), "golden": (0.13, 0.85, 0.95), "green": (0.36, 0.8, 0.5), "blue": (0.61, 0.85, 0.75),
+    "white": (0.0, 0.0, 0.97), "black": (0.0, 0.0, 0.06),
+}
+PLACES: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {  # upper and lower background
+    "in the snow": ((0.57, 0.12, 0.92), (0.6, 0.03, 1.0)), "at night": ((0.66, 0.7, 0.14), (0.64, 0.6, 0.3)),
+    "in the forest": ((0.3, 0.4, 0.62), (0.34, 0.75, 0.28)), "by the sea": ((0.53, 0.25, 0.95), (0.57, 0.75, 0.6)),
+    "in the desert": ((0.12, 0.2, 0.97), (0.08, 0.6, 0.78)),
+}
