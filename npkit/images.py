@@ -1,0 +1,89 @@
+"""Images: a text-to-image model that paints prompts, each picture from its own seed and the same in any company."""
+import hashlib
+from collections.abc import Callable, Sequence
+
+import diffusers
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor
+
+from npkit.errors import NpkitError, PromptTooLong
+from npkit.profiles import ImagesConfig, fingerprint, resolve
+
+
+class ImageModel:
+    """Any diffusers text-to-image pipeline with the profile's way of sampling."""
+
+    def __init__(self, pipeline: DiffusionPipeline, config: ImagesConfig):
+        self.pipeline, self.config = pipeline, config
+        self.num_truncated = 0  # prompts painted so far that the text encoder could not read to the end
+
+    @property
+    def fingerprint(self) -> str:
+        """What decides the pixels of a picture besides prompt and seed, as a short hash."""
+        facts = (fingerprint(self.config.model), self.config, self.pipeline.device.type, diffusers.__version__)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
+
+    def render(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        """Return the picture of each (prompt, seed), (batch, 3, height, width) in [0, 1] in the 256 steps of a PNG.
+
+        A prompt longer than the text encoder takes loses its end and is counted in `num_truncated`.
+        """
+        self.num_truncated += sum(length > self.max_tokens for length in self.num_tokens(prompts))
+        return in_full_batches(self._render, self.config.batch_size, list(prompts), list(seeds))
+
+    def check_length(self, prompts: Sequence[str]) -> None:
+        """Raise where a prompt would be truncated."""
+        for prompt, length in zip(prompts, self.num_tokens(prompts), strict=True):
+            if length > self.max_tokens:
+                raise PromptTooLong(f"the prompt has {length} tokens, the text encoder of {self.config.model} takes "
+                                    f"{self.max_tokens}: {prompt!r}")
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens the text encoder takes, begin and end marks included."""
+        return self.pipeline.tokenizer.model_max_length
+
+    def num_tokens(self, prompts: Sequence[str]) -> list[int]:
+        """Return the tokens of each prompt, begin and end marks included."""
+        return [len(ids) for ids in self.pipeline.tokenizer(list(prompts)).input_ids] if prompts else []
+
+    def _render(self, prompts: list[str], seeds: list[int]) -> Tensor:
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]  # on the CPU: the same noise on any device
+        pictures = self.pipeline(
+            prompts, generator=generators, num_inference_steps=self.config.num_inference_steps,
+            guidance_scale=self.config.guidance_scale, height=self.config.height, width=self.config.width,
+            output_type="pt").images
+        return (pictures.float() * 255).round() / 255
+
+
+def in_full_batches(function: Callable[..., Tensor], batch_size: int, *columns: list) -> Tensor:
+    """Return `function` of the columns, called with exactly `batch_size` rows a time, the last ones repeated.
+
+    Kernels choose their summation order by the batch's shape: with one shape, no result depends on its neighbours.
+    """
+    results = []
+    for start in range(0, len(columns[0]), batch_size):
+        part = [column[start:start + batch_size] for column in columns]
+        num_rows = len(part[0])
+        full = [rows + rows[-1:] * (batch_size - num_rows) for rows in part]
+        results.append(function(*full)[:num_rows])
+    return torch.cat(results)
+
+
+def load_image_model(config: ImagesConfig, device: torch.device | str) -> ImageModel:
+    """Return the pipeline of a folder or hub id on `device`, without safety checker and progress bar."""
+    source = resolve(config.model)
+    dtype = getattr(torch, config.dtype, None)
+    if not isinstance(dtype, torch.dtype):
+        raise NpkitError(f"images.dtype is a torch type such as float32 or float16, got {config.dtype!r}")
+    try:
+        parts = DiffusionPipeline.load_config(source)
+        unchecked = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in parts else {}
+        pipeline = DiffusionPipeline.from_pretrained(source, dtype=dtype, **unchecked)
+    except (OSError, ValueError) as error:
+        raise NpkitError(f"images.model {config.model!r} is no diffusers pipeline that can be loaded: "
+                         f"{str(error).splitlines()[0]}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    diffusers.utils.logging.set_verbosity_error()  # its warning at every truncated prompt: `num_truncated` counts them
+    return ImageModel(pipeline.to(device), config)

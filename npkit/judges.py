@@ -1,0 +1,154 @@
+"""Judges: a number for how well a picture shows the prefix, how good it looks, or how good a prompt is."""
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from huggingface_hub import hf_hub_download
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, normalize
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+from npkit.errors import NpkitError
+from npkit.profiles import JudgeConfig, Profile, fingerprint, resolve
+
+
+class Judge:
+    """A judge by name; called with prefixes, prompts and pictures it returns scores (batch,).
+
+    `rate(prefixes, prompts, pictures)` does the work. Judges of pictures compare with the PREFIX, what the user asked
+    for; judges of text read the whole prompt and need no pictures.
+    """
+
+    def __init__(self, config: JudgeConfig, rate: Callable[..., Tensor]):
+        self.name, self.config, self.rate = config.name, config, rate
+        self.needs_pictures = config.kind != "text_function"
+
+    @property
+    def fingerprint(self) -> str:
+        """What decides the scores, as text."""
+        files = (self.config.model, self.config.head, self.config.processor)
+        return " ".join([self.config.kind, *(fingerprint(file) for file in files if file)])
+
+    def __call__(self, prefixes: Sequence[str], prompts: Sequence[str], pictures: Tensor | None = None) -> Tensor:
+        if self.needs_pictures and pictures is None:
+            raise NpkitError(f"the judge {self.name} looks at pictures and was given none")
+        return self.rate(prefixes, prompts, pictures)
+
+
+class Clip(nn.Module):
+    """A CLIP model with its tokenizer and the numbers of its image processor."""
+
+    def __init__(self, model: CLIPModel, tokenizer: CLIPTokenizer, processor: CLIPImageProcessorPil):
+        super().__init__()
+        self.model, self.tokenizer, self.processor = model, tokenizer, processor
+
+    def picture_features(self, pictures: Tensor) -> Tensor:
+        """Return L2-normalised features (batch, width)."""
+        pixels = preprocess(pictures.to(self.model.device), self.processor)
+        return features(self.model.get_image_features(pixel_values=pixels.to(self.model.dtype)))
+
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """Return L2-normalised features (batch, width); a text beyond CLIP's limit is cut, as PickScore does."""
+        tokens = self.tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt",
+                                max_length=self.model.config.text_config.max_position_embeddings)
+        return features(self.model.get_text_features(**tokens.to(self.model.device)))
+
+    def cosine(self, texts: Sequence[str], pictures: Tensor) -> Tensor:
+        """Return the cosine between each text and its picture."""
+        return (self.text_features(texts) * self.picture_features(pictures)).sum(-1)
+
+
+def features(output) -> Tensor:
+    """Return normalised features from what CLIPModel gives: a tensor, or since transformers 5 an output object."""
+    return normalize((output if isinstance(output, Tensor) else output.pooler_output).float(), dim=-1)
+
+
+def preprocess(pictures: Tensor, processor: CLIPImageProcessorPil) -> Tensor:
+    """Return `pictures` in [0, 1] as CLIP's image processor would prepare them, without leaving the device.
+
+    Shortest edge resized (bicubic, rounded to 256 steps as in an image file), centre cropped, normalised.
+    """
+    shortest, crop = processor.size["shortest_edge"], processor.crop_size
+    height, width = pictures.shape[-2:]
+    if min(height, width) != shortest:
+        height, width = (max(shortest, int(shortest * side / min(height, width))) for side in (height, width))
+        for shape in ((pictures.shape[-2], width), (height, width)):  # Pillow's way: across, then down
+            pictures = interpolate(pictures, shape, mode="bicubic", antialias=True).clamp(0, 1)
+            pictures = (pictures * 255).round() / 255
+    top, left = (height - crop["height"]) // 2, (width - crop["width"]) // 2
+    pictures = pictures[..., top:top + crop["height"], left:left + crop["width"]]
+    mean, std = (pictures.new_tensor(numbers)[:, None, None] for numbers in (processor.image_mean, processor.image_std))
+    return (pictures - mean) / std
+
+
+def find_head(name: str) -> Path:
+    """Return the file of an aesthetic head: a path, or `repository:file` of the hub."""
+    path = Path(resolve(name)).expanduser()
+    repository, _, file = name.partition(":")
+    if not path.exists() and not file:
+        raise NpkitError(f"there is no aesthetic head at {path}: name a file, or repository:file of the hub")
+    return path if path.exists() else Path(hf_hub_download(repository, file))
+
+
+def load_head(path: str | Path) -> nn.Sequential:
+    """Return LAION's aesthetic head from a state dict with keys layers.{0,2,4,6,7}: linear layers, no activations.
+
+    The layers between them were dropout in training. `.safetensors` and `.pth` are read; sizes follow the tensors.
+    """
+    path = find_head(str(path))
+    is_safe = path.suffix == ".safetensors"
+    state = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
+    weights = [name for name in state if name.endswith(".weight")]
+    if not weights or any(name.split(".")[0] != "layers" or name.replace("weight", "bias") not in state
+                          for name in weights):
+        raise NpkitError(f"{path} is no LAION aesthetic head: it must have the keys layers.N.weight and layers.N.bias, "
+                         f"got {', '.join(list(state)[:4])}")
+    layers = []
+    for name in sorted(weights, key=lambda name: int(name.split(".")[1])):
+        layer = nn.Linear(*reversed(state[name].shape))
+        layer.load_state_dict({"weight": state[name], "bias": state[name.replace("weight", "bias")]})
+        layers.append(layer)
+    return nn.Sequential(*layers).requires_grad_(False)
+
+
+def load_clip(config: JudgeConfig, device: torch.device | str) -> Clip:
+    """Return the judge's CLIP model, tokenizer and image processor on `device`."""
+    source, processor = resolve(config.model), resolve(config.processor or config.model)
+    try:
+        clip = Clip(CLIPModel.from_pretrained(source), CLIPTokenizer.from_pretrained(processor),
+                    CLIPImageProcessorPil.from_pretrained(processor))
+    except (OSError, ValueError) as error:
+        raise NpkitError(f"judges.{config.name}.model {config.model!r} is no CLIP model that can be loaded: "
+                         f"{str(error).splitlines()[0]}") from error
+    return clip.to(device).eval().requires_grad_(False)
+
+
+def load_function(name: str) -> Callable[[list[str]], Sequence[float]]:
+    """Return the function called `module:function`."""
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise NpkitError(f"a text_function judge names a Python module:function, got {name!r}: {error}") from error
+
+
+def load_judge(config: JudgeConfig, device: torch.device | str) -> Judge:
+    """Return the judge of one profile entry."""
+    if config.kind == "text_function":
+        function = load_function(config.model)
+        return Judge(config, lambda prefixes, prompts, pictures: torch.tensor(list(function(list(prompts)))))
+    clip = load_clip(config, device)
+    if config.kind == "pickscore":
+        scale = clip.model.logit_scale.exp()
+        return Judge(config, lambda prefixes, prompts, pictures: clip.cosine(prefixes, pictures) * scale)
+    if config.kind == "clipscore":
+        return Judge(config, lambda prefixes, prompts, pictures: 100 * clip.cosine(prefixes, pictures).clamp(min=0))
+    head = load_head(config.head).to(device)
+    return Judge(config, lambda prefixes, prompts, pictures: head(clip.picture_features(pictures)).squeeze(-1))
+
+
+def load_judges(profile: Profile, device: torch.device | str) -> dict[str, Judge]:
+    """Return the profile's judges by name."""
+    return {config.name: load_judge(config, device) for config in profile.judges}

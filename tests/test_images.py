@@ -1,0 +1,81 @@
+"""Pictures: the same whatever is painted beside them, in the range of a PNG, and never truncated in silence."""
+from dataclasses import replace
+
+import pytest
+import torch
+from fixtures_models import save_pipeline
+
+from npkit.errors import NpkitError, PromptTooLong
+from npkit.images import in_full_batches, load_image_model
+from npkit.profiles import ImagesConfig
+
+PROMPTS = ["a castle tower", "a snowman, pixel art", "a cat by van gogh", "a cat", "a snowman"]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> ImagesConfig:
+    folder = save_pipeline(tmp_path_factory.mktemp("diffusion"))
+    return ImagesConfig(model=str(folder), num_inference_steps=3, guidance_scale=3.0, height=32, width=32, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def image_model(config):
+    return load_image_model(config, "cpu")
+
+
+def test_shape_and_range(image_model):
+    pictures = image_model.render(PROMPTS, [0] * 5)
+    assert pictures.shape == (5, 3, 32, 32) and pictures.dtype == torch.float32
+    assert pictures.min() >= 0 and pictures.max() <= 1 and pictures.std() > 0.01
+    assert torch.equal(pictures, (pictures * 255).round() / 255)
+
+
+def test_same_picture_in_any_company(image_model):
+    pictures = image_model.render(PROMPTS, [7, 8, 9, 10, 11])
+    alone = image_model.render(PROMPTS[2:3], [9])
+    reversed_ = image_model.render(PROMPTS[::-1], [11, 10, 9, 8, 7]).flip(0)
+    assert torch.equal(pictures[2:3], alone) and torch.equal(pictures, reversed_)
+
+
+def test_seed_and_prompt_both_matter(image_model):
+    one, other_seed, other_prompt = image_model.render(["a cat", "a cat", "a castle tower"], [0, 1, 0])
+    assert not torch.equal(one, other_seed) and not torch.equal(one, other_prompt)
+
+
+def test_global_random_state_is_untouched(image_model):
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    image_model.render(["a cat"], [0])
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_long_prompts_are_counted_or_refused(image_model):
+    long, before = ", ".join(["castle"] * 40), image_model.num_truncated
+    image_model.render([long, "a cat"], [0, 0])
+    assert image_model.num_truncated == before + 1
+    with pytest.raises(PromptTooLong, match="takes 24"):
+        image_model.check_length(["a cat", long])
+    image_model.check_length(["a cat"])
+
+
+def test_fingerprint_follows_what_changes_pixels(config, image_model):
+    slower = load_image_model(replace(config, num_inference_steps=4), "cpu")
+    assert slower.fingerprint != image_model.fingerprint == load_image_model(config, "cpu").fingerprint
+
+
+def test_not_a_pipeline(config, tmp_path):
+    with pytest.raises(NpkitError, match="no diffusers pipeline"):
+        load_image_model(replace(config, model=str(tmp_path)), "cpu")
+    with pytest.raises(NpkitError, match="images.dtype"):
+        load_image_model(replace(config, dtype="half precision"), "cpu")
+
+
+def test_full_batches():
+    sizes = []
+
+    def double(numbers):
+        sizes.append(len(numbers))
+        return 2 * torch.tensor(numbers)
+
+    assert in_full_batches(double, 3, [1, 2, 3, 4]).tolist() == [2, 4, 6, 8] and sizes == [3, 3]

@@ -1,0 +1,328 @@
+"""PPO: worked numbers for the arithmetic, the traps of rollouts, exact resume, and a toy reward that is learnt."""
+import copy
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import tensor
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from npkit.errors import NpkitError, PrefixTooLong
+from npkit.policy import load_policy, sequence_logprobs, train_tokenizer
+from npkit.ppo import ActorCritic, Rollout, read_samples, roll_out, score, train_ppo, update, write_policy
+from npkit.ppo_math import (
+    clip_fraction,
+    estimate_advantages,
+    explained_variance,
+    kl_estimate,
+    policy_loss,
+    token_entropies,
+    token_logprobs,
+    token_rewards,
+    value_loss,
+    whiten,
+)
+from npkit.profiles import PPOConfig
+
+PREFIXES = ["a fox", "a castle in the snow", "a fox in the snow", "a cat"] * 8
+TEXTS = ["a fox, oil painting, golden hour", "a castle in the snow, watercolor", "a cat, pixel art"]
+CONFIG = PPOConfig(num_updates=4, episodes_per_update=8, minibatch_size=4, num_ppo_epochs=2, max_new_tokens=6,
+                   learning_rate=1e-3, kl_coef=0.05, save_updates=2)
+ALL = tensor([[True, True, True]])
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(TEXTS, vocab_size=300)
+
+
+@pytest.fixture
+def policy(tokenizer) -> GPT2LMHeadModel:
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(GPT2Config(
+        vocab_size=len(tokenizer), n_positions=48, n_embd=32, n_layer=2, n_head=2, bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
+
+
+@pytest.fixture
+def uniform(policy) -> GPT2LMHeadModel:
+    """A policy for which every token is as likely as any other: all its numbers can be told by hand."""
+    torch.nn.init.zeros_(policy.transformer.wte.weight)  # tied to the output layer
+    return policy
+
+
+def share_of_a(prefixes: list[str], completions: list[str]) -> list[float]:
+    """The toy reward: the share of letters a."""
+    return [text.count("a") / max(1, len(text)) for text in completions]
+
+
+# 1. Arithmetic, by hand ----------------------------------------------------------------------------------------------
+def test_token_logprobs_and_entropies():
+    logits = tensor([[[0.0, math.log(3.0)], [5.0, 5.0]]])
+    assert token_logprobs(logits, tensor([[1, 0]])).tolist() == [pytest.approx([math.log(0.75), math.log(0.5)])]
+    expected = [-0.75 * math.log(0.75) - 0.25 * math.log(0.25), math.log(2)]
+    assert token_entropies(logits).tolist() == [pytest.approx(expected)]
+
+
+def test_kl_estimates():
+    logprobs, ref_logprobs = tensor([math.log(0.5), math.log(0.1)]), tensor([math.log(0.25), math.log(0.2)])
+    assert kl_estimate(logprobs, ref_logprobs).tolist() == pytest.approx([math.log(2), -math.log(2)])
+    expected = [0.5 - 1 + math.log(2), 2 - 1 - math.log(2)]
+    assert kl_estimate(logprobs, ref_logprobs, "k3").tolist() == pytest.approx(expected)
+    with pytest.raises(NpkitError, match="k1 or k3"):
+        kl_estimate(logprobs, ref_logprobs, "k2")
+
+
+def test_both_kl_estimates_are_unbiased():
+    policy, reference = tensor([0.7, 0.2, 0.1]), tensor([0.2, 0.5, 0.3])
+    kl = (policy * (policy / reference).log()).sum()
+    for estimator in ("k1", "k3"):
+        assert (policy * kl_estimate(policy.log(), reference.log(), estimator)).sum().isclose(kl)
+
+
+def test_token_rewards():
+    mask = tensor([[False, True, True, False], [True, True, True, True]])
+    logprobs, ref_logprobs = torch.full((2, 4), -1.0), torch.full((2, 4), -3.0)
+    rewards = token_rewards(tensor([5.0, 7.0]), logprobs, ref_logprobs, mask, kl_coef=0.1)
+    assert torch.allclose(rewards, tensor([[0, -0.2, 4.8, 0], [-0.2, -0.2, -0.2, 6.8]]))
+
+
+def test_advantages_by_hand():
+    rewards, values = tensor([[0.0, 0.0, 1.0]]), tensor([[0.5, 0.4, 0.6]])
+    advantages, returns = estimate_advantages(rewards, values, ALL, gamma=1.0, lam=0.5)
+    # deltas -0.1, 0.2, 0.4; advantages 0.4, 0.2 + 0.5 * 0.4, -0.1 + 0.5 * 0.4
+    assert torch.allclose(advantages, tensor([[0.1, 0.4, 0.4]]))
+    assert torch.allclose(returns, tensor([[0.6, 0.8, 1.0]]))
+
+
+def test_advantages_with_lam_1_are_returns_minus_values():
+    rewards, values = tensor([[1.0, 2.0, 3.0]]), tensor([[0.3, -0.2, 0.9]])
+    advantages, returns = estimate_advantages(rewards, values, ALL, gamma=0.5, lam=1.0)
+    assert torch.allclose(returns, tensor([[2.75, 3.5, 3.0]])) and torch.allclose(advantages, returns - values)
+
+
+def test_nothing_after_the_last_action_counts():
+    mask = tensor([[True, True, False]])
+    advantages, returns = estimate_advantages(tensor([[0.0, 1.0, 0.0]]), tensor([[0.5, 0.5, 99.0]]), mask, 1.0, 1.0)
+    assert advantages.tolist() == [[0.5, 0.5, 0.0]] and returns.tolist() == [[1.0, 1.0, 0.0]]
+
+
+def test_whiten():
+    mask = tensor([[True, True, False]])
+    assert torch.allclose(whiten(tensor([[1.0, 3.0, 100.0]]), mask), tensor([[-1.0, 1.0, 0.0]]))
+
+
+@pytest.mark.parametrize("ratio, advantage, loss, clipped", [
+    (1.5, 1.0, -1.2, 1), (1.1, 1.0, -1.1, 0), (0.5, 1.0, -0.5, 1), (1.5, -1.0, 1.5, 1), (0.5, -1.0, 0.8, 1)])
+def test_policy_loss_clips_what_would_go_too_far(ratio, advantage, loss, clipped):
+    mask, new, old = tensor([[True, False]]), tensor([[math.log(ratio), 90.0]]), tensor([[0.0, -90.0]])
+    got = policy_loss(new, old, tensor([[advantage, 1.0]]), mask, cliprange=0.2)
+    assert float(got) == pytest.approx(loss)
+    assert float(clip_fraction(new, old, mask, 0.2)) == clipped
+
+
+def test_value_loss_takes_the_larger_error():
+    values, old_values, returns = tensor([[1.0, 0.0]]), tensor([[0.5, 0.0]]), tensor([[1.0, 2.0]])
+    # first: value 1.0 is right, clipped 0.7 is 0.3 off; second: both 2 off
+    got = value_loss(values, old_values, returns, tensor([[True, True]]), cliprange_value=0.2)
+    assert float(got) == pytest.approx((0.09 + 4) / 2 / 2)
+
+
+def test_explained_variance():
+    returns = tensor([[1.0, 2.0, 3.0]])
+    assert float(explained_variance(returns + 5, returns, ALL)) == pytest.approx(1)
+    assert float(explained_variance(torch.zeros(1, 3), returns, ALL)) == pytest.approx(0)
+    assert float(explained_variance(-returns, returns, ALL)) == pytest.approx(-3)
+
+
+# 2. Rollouts ---------------------------------------------------------------------------------------------------------
+def test_rollout_of_a_uniform_policy(uniform, tokenizer):
+    torch.manual_seed(0)
+    rollout = roll_out(ActorCritic(uniform), copy.deepcopy(uniform), tokenizer, PREFIXES[:8], CONFIG)
+    surprise = math.log(len(tokenizer))
+    assert torch.allclose(rollout.logprobs, -surprise * rollout.mask)
+    assert torch.allclose(rollout.entropies, surprise * rollout.mask)
+    assert rollout.values.abs().max() == 0, "the value head starts at zero"
+    assert torch.equal(rollout.logprobs, rollout.ref_logprobs)
+    assert rollout.input_ids.shape == rollout.mask.shape == rollout.values.shape
+
+
+def test_mask_covers_the_completion_and_its_eos(policy, tokenizer):
+    torch.manual_seed(1)
+    with torch.no_grad():
+        policy.transformer.ln_f.bias += 3 * policy.transformer.wte.weight[tokenizer.eos_token_id] / \
+            policy.transformer.wte.weight[tokenizer.eos_token_id].norm() ** 2
+    rollout = roll_out(ActorCritic(policy), policy, tokenizer, PREFIXES, CONFIG)
+    assert 0 < rollout.finished.float().mean() < 1, "the test needs both kinds"
+    for row, (prefix, completion) in enumerate(zip(rollout.prefixes, rollout.completions, strict=True)):
+        actions = rollout.input_ids[row][rollout.mask[row]]
+        assert tokenizer.decode(actions, skip_special_tokens=True) == completion
+        assert bool(rollout.finished[row]) == (int(actions[-1]) == tokenizer.eos_token_id)
+        assert bool(rollout.finished[row]) or len(actions) == CONFIG.max_new_tokens
+        before = rollout.input_ids[row][: int(rollout.mask[row].int().argmax())]
+        assert tokenizer.decode(before) == prefix
+
+
+def test_sampling_and_training_agree_on_logprobs(policy, tokenizer):
+    """Left padding shifts positions while sampling; where nobody corrects for that, log-probabilities are far off."""
+    ids = tokenizer(PREFIXES[:4], return_tensors="pt", padding=True, padding_side="left")
+    model = ActorCritic(policy)
+    torch.manual_seed(0)
+    out = policy.eval().generate(**ids, do_sample=True, top_k=0, max_new_tokens=6, return_dict_in_generate=True,
+                                 output_logits=True)
+    torch.manual_seed(0)
+    rollout = roll_out(model, policy, tokenizer, PREFIXES[:4], CONFIG)
+    sampled = out.sequences[:, ids.input_ids.shape[1]:]
+    logprobs = token_logprobs(torch.stack(out.logits, 1), sampled)
+    for row in range(4):
+        actions = rollout.mask[row]
+        assert torch.equal(rollout.input_ids[row][actions], sampled[row][: int(actions.sum())])
+        assert torch.allclose(rollout.logprobs[row][actions], logprobs[row][: int(actions.sum())], atol=1e-5)
+
+
+def test_logprobs_are_those_of_the_text(policy, tokenizer):
+    torch.manual_seed(0)
+    rollout = roll_out(ActorCritic(policy), policy, tokenizer, PREFIXES[:4], CONFIG)
+    for row in range(4):
+        again = tokenizer(rollout.completions[row]).input_ids
+        actions = rollout.input_ids[row][rollout.mask[row]].tolist()
+        if actions == [*again, tokenizer.eos_token_id]:
+            expected = sequence_logprobs(policy, tokenizer, [rollout.prefixes[row]], [rollout.completions[row]])[0]
+            assert float(rollout.logprobs[row].sum()) == pytest.approx(expected, abs=1e-4)
+
+
+def test_select_changes_no_number(policy, tokenizer):
+    torch.manual_seed(0)
+    rollout = roll_out(ActorCritic(policy), policy, tokenizer, PREFIXES[:4], CONFIG)
+    part = rollout.select(tensor([2, 0]))
+    assert part.prefixes == [PREFIXES[2], PREFIXES[0]] and part.completions[1] == rollout.completions[0]
+    assert part.logprobs.sum().isclose(rollout.logprobs[[2, 0]].sum()) and int(part.mask.sum()) == int(
+        rollout.mask[[2, 0]].sum())
+
+
+def test_dropout_is_off(policy):
+    ActorCritic(policy.train())
+    ids = tensor([[5, 6, 7]])
+    assert policy.config.resid_pdrop > 0 and torch.equal(policy(ids).logits, policy(ids).logits)
+
+
+def test_the_first_step_moves_along_the_advantage(policy, tokenizer):
+    """Before any step the ratio is 1: the gradient raises what was better than expected and lowers the rest."""
+    torch.manual_seed(0)
+    model = ActorCritic(policy)
+    rollout = roll_out(model, copy.deepcopy(policy), tokenizer, PREFIXES[:8], CONFIG)
+    advantages = torch.where(torch.arange(8)[:, None] < 4, 1.0, -1.0) * rollout.mask
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    losses = update(model, optimizer, rollout, advantages, advantages, config=CONFIG)
+    after = roll_logprobs(model, rollout)
+    assert after[:4].sum() > rollout.logprobs[:4].sum() and after[4:].sum() < rollout.logprobs[4:].sum()
+    assert set(losses) == {"policy/loss", "policy/clipfrac", "policy/approx_kl", "value/loss"}
+
+
+def roll_logprobs(model: ActorCritic, rollout: Rollout) -> torch.Tensor:
+    with torch.no_grad():
+        logits, _ = model(rollout.input_ids, rollout.attention_mask)
+    return token_logprobs(logits, rollout.input_ids[:, 1:]) * rollout.mask[:, 1:]
+
+
+# 3. Bad rewards and bad prefixes -------------------------------------------------------------------------------------
+@pytest.mark.parametrize("reward, words", [
+    (lambda prefixes, completions: [math.nan] * len(prefixes), "finite numbers: nan for the prompt 'a fox"),
+    (lambda prefixes, completions: [1.0], "one number per completion: 8 completions"),
+    (lambda prefixes, completions: [[1.0]] * len(prefixes), "one number per completion"),
+    (lambda prefixes, completions: 1 / 0, "failed on 8 completions, ZeroDivisionError"),
+    (lambda prefixes, completions: ["good"] * len(prefixes), "failed on 8 completions")])
+def test_a_bad_reward_is_named(policy, tokenizer, reward, words):
+    rollout = roll_out(ActorCritic(policy), policy, tokenizer, ["a fox"] * 8, CONFIG)
+    with pytest.raises(NpkitError, match=words):
+        score(rollout, reward)
+
+
+def test_prefixes_are_checked_before_training(policy, tokenizer, tmp_path):
+    with pytest.raises(NpkitError, match="episodes_per_update = 8, got 2"):
+        train(policy, tokenizer, tmp_path, prefixes=PREFIXES[:2])
+    with pytest.raises(PrefixTooLong):
+        train(policy, tokenizer, tmp_path, prefixes=["a fox " * 30] * 8)
+    assert not list(tmp_path.iterdir())
+
+
+# 4. Training ---------------------------------------------------------------------------------------------------------
+def train(policy, tokenizer, folder, *, prefixes=PREFIXES, reward=share_of_a, config=CONFIG, **arguments):
+    return train_ppo(policy, copy.deepcopy(policy), tokenizer, prefixes, reward, config, seed=3, folder=folder,
+                     max_prompt_tokens=48, **arguments)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+def killed_at(update_number: int):
+    """Return the toy reward, which lets the training die at one update."""
+    calls = []
+
+    def reward(prefixes, completions):
+        calls.append(1)
+        if len(calls) == update_number:
+            raise Killed
+        return share_of_a(prefixes, completions)
+
+    return reward
+
+
+def test_a_killed_run_ends_as_if_it_was_not(policy, tokenizer, tmp_path):
+    whole, broken, reference = policy, copy.deepcopy(policy), copy.deepcopy(policy)
+    expected = train(whole, tokenizer, tmp_path / "whole")
+    arguments = {"seed": 3, "folder": tmp_path / "broken", "max_prompt_tokens": 48}
+    with pytest.raises(Killed):
+        train_ppo(broken, copy.deepcopy(reference), tokenizer, PREFIXES, killed_at(4), CONFIG, **arguments)
+    half = tmp_path / "broken" / "checkpoint-9"
+    half.mkdir()
+    (half / "trainer_state.json").write_text('{"global_st')
+    torch.rand(17)
+    resumed = copy.deepcopy(reference)
+    rows = train_ppo(resumed, reference, tokenizer, PREFIXES, share_of_a, CONFIG, **arguments)
+    assert rows == expected
+    assert all(torch.equal(ours, theirs) for ours, theirs in
+               zip(resumed.state_dict().values(), whole.state_dict().values(), strict=True))
+    assert read_samples(tmp_path / "broken").equals(read_samples(tmp_path / "whole"))
+
+
+def test_a_finished_run_is_not_run_again(policy, tokenizer, tmp_path):
+    start = copy.deepcopy(policy)
+    expected = train(policy, tokenizer, tmp_path)
+    rows = train(start, tokenizer, tmp_path, reward=killed_at(1))
+    assert rows == expected
+    assert torch.equal(start.transformer.wte.weight, policy.transformer.wte.weight)
+
+
+def test_metrics_and_artifact(policy, tokenizer, tmp_path):
+    rows = train(policy, tokenizer, tmp_path)
+    assert [row["update"] for row in rows] == [1, 2, 3, 4] and rows[-1]["episodes"] == 32
+    names = {"objective/score", "objective/kl", "objective/reward", "policy/clipfrac", "policy/entropy", "policy/loss",
+             "value/loss", "value/explained_variance"}
+    assert names <= set(rows[0]) and all(math.isfinite(row[name]) for row in rows for name in names)
+    assert rows[0]["objective/kl"] == 0 and rows[-1]["objective/kl"] != 0
+    metrics = write_policy(tmp_path / "artifact", policy, tokenizer, rows, read_samples(tmp_path))
+    assert metrics["objective/score"] == rows[-1]["objective/score"] and metrics["episodes"] == 32
+    assert len((tmp_path / "artifact" / "metrics.jsonl").read_text().splitlines()) == 4
+    loaded, _ = load_policy(tmp_path / "artifact" / "model")
+    assert type(loaded) is GPT2LMHeadModel
+    ids = tensor([[5, 6, 7]])
+    assert torch.equal(loaded(ids).logits, policy(ids).logits)
+
+
+def test_checkpoints_are_plain_policies(policy, tokenizer, tmp_path):
+    train(policy, tokenizer, tmp_path)
+    loaded, again = load_policy(tmp_path / "checkpoint-4")
+    assert type(loaded) is GPT2LMHeadModel and again.get_vocab() == tokenizer.get_vocab()
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
+
+
+def test_a_toy_reward_is_learnt(policy, tokenizer, tmp_path):
+    config = PPOConfig(num_updates=14, episodes_per_update=32, minibatch_size=16, max_new_tokens=6, learning_rate=5e-3,
+                       kl_coef=0.01, missing_eos_penalty=0.0, save_updates=100)
+    rows = train(policy, tokenizer, Path(tmp_path), config=config)
+    first, last = (sum(row["objective/score"] for row in part) / 4 for part in (rows[:4], rows[-4:]))
+    assert last > first + 0.15, f"share of letters a: {first:.2f} -> {last:.2f}"
+    assert rows[-1]["policy/entropy"] < rows[0]["policy/entropy"]
