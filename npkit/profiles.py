@@ -209,13 +209,13 @@ def fingerprint(name: str) -> str:
 
 def _set(profile: Profile, setting: str, value) -> Profile:
     """Return `profile` with `section.name` or `judges.judge_name.name` changed."""
-    section, *middle, name = setting.split(".")
     value = _typed(setting, value, _field_type(_section_type(setting), setting))
+    section, *judge_name, name = setting.split(".")
     if value is None:
         return profile
     if section != "judges":
         return replace(profile, **{section: replace(getattr(profile, section), **{name: value})})
-    chosen = profile.judge(middle[0])
+    chosen = profile.judge(judge_name[0])
     judges = (replace(judge, **{name: value}) if judge is chosen else judge for judge in profile.judges)
     return replace(profile, judges=tuple(judges))
 

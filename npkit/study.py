@@ -20,6 +20,7 @@ from npkit.errors import NotebookFailed, NpkitError
 
 NOTEBOOKS = profiles.PACKAGE.parent / "notebooks"
 PARAMETERS = ("profile", "seed", "settings")
+LOCK_SECONDS = 5  # a killed run lets go at once
 USER_ERRORS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, NpkitError)}
 
 
@@ -49,12 +50,13 @@ def plan(profile: str, seed: int = 0, settings: Mapping[str, object] | None = No
     runs = [open_run(stage, profile, seed, settings) for stage in choose(only, until)]
     study = Study(tuple(runs), home() / "runs" / f"{profile}-{runs[0].label}")
     for run in runs:
-        check_notebook(source_of(run))
         for stage in STAGES[run.stage].inputs:
-            if stage not in [earlier.stage for earlier in runs]:
+            if stage not in [other.stage for other in runs]:
                 run.input(stage)
         if run.stage == "data" and run.artifact is None:
             check_corpus(runs)
+    for run in runs:
+        check_notebook(source_of(run))
     return study
 
 
@@ -86,14 +88,14 @@ def check_notebook(source: Path) -> None:
 
 def check_corpus(runs: Sequence[Run]) -> None:
     """Raise if a corpus file cannot be read, cleaned and split, or has too few prefixes to evaluate on."""
-    run = runs[0]
-    source = run.config.data.source
+    config, seed = runs[0].config, runs[0].seed
+    source = config.data.source
     if ":" in source and not Path(source).exists():
         return  # a function of this package or the reader's own: notebook 01 calls it
     from npkit import corpus, evaluation
-    dataset, _ = corpus.prepare(run.config.data, run.seed)
-    if any("evaluation" in STAGES[each.stage].sections for each in runs):
-        evaluation.test_prefixes(dataset, run.config.evaluation.num_prefixes, run.seed)
+    dataset, _ = corpus.prepare(config.data, seed)
+    if any("evaluation" in STAGES[run.stage].sections for run in runs):
+        evaluation.test_prefixes(dataset, config.evaluation.num_prefixes, seed)
 
 
 # 2. Run --------------------------------------------------------------------------------------------------------------
@@ -117,7 +119,7 @@ def run_study(study: Study, fresh: bool = False) -> None:
 def only_one(folder: Path) -> Iterator[None]:
     """Hold the run folder's lock, or say that another process does."""
     try:
-        with FileLock(folder / ".lock", timeout=5):
+        with FileLock(folder / ".lock", timeout=LOCK_SECONDS):
             yield
     except Timeout:
         raise NpkitError(f"another npkit run is at work in {folder}: wait for it, or choose another seed") from None

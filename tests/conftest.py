@@ -1,0 +1,23 @@
+"""Fixtures of every test: a home of its own for what a test writes, and the project's shared folder."""
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def npkit_home(tmp_path, monkeypatch) -> Path:
+    """A fresh $NPKIT_HOME for each test: no test reads or writes the repository's artifacts."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("NPKIT_HOME", str(home))
+    return home
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real prompts and weights beside the repository; tests that need it skip where it is absent."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("no ../shared beside the repository")
+    return folder

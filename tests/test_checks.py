@@ -1,0 +1,42 @@
+"""Checks: the stub is "to do", the solution has "passed", and every known slip meets the hint that names it."""
+import re
+from importlib import import_module
+
+import anatomy
+import pytest
+
+EXERCISES = [exercise for path in anatomy.PATHS for exercise in anatomy.exercises(path)]
+SLIPS = [pytest.param(exercise, slip, id=f"{exercise.stage}-{exercise.check}-{number}") for exercise in EXERCISES
+         for number, slip in enumerate(anatomy.slips(exercise.stage).get(exercise.check, []))]
+
+
+def name(exercise: anatomy.Exercise) -> str:
+    return f"{exercise.stage}-{exercise.check}"
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=name)
+def test_stub_is_to_do_and_solution_passes(exercise):
+    assert re.fullmatch(r"\d\.\d+ to do", exercise.judge(exercise.stub))
+    assert exercise.judge(exercise.solution) == exercise.judge(exercise.stub).replace("to do", "passed")
+
+
+@pytest.mark.parametrize(("exercise", "slip"), SLIPS)
+def test_slip_meets_its_hint(exercise, slip):
+    with pytest.raises(AssertionError) as caught:
+        exercise.judge(slip["code"])
+    assert slip["hint"] in str(caught.value)
+
+
+@pytest.mark.parametrize("path", anatomy.PATHS, ids=lambda path: path.stem)
+def test_every_check_is_used_and_has_a_known_slip(path):
+    used = [exercise for exercise in EXERCISES if exercise.notebook == path.stem]
+    assert len(used) >= 3
+    (stage,) = {exercise.stage for exercise in used}
+    defined = {name for name in vars(import_module(f"npkit.checks.{stage}")) if name.startswith("check_")}
+    assert {exercise.check for exercise in used} == defined == set(anatomy.slips(stage))
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=name)
+def test_exercise_is_rated(exercise):
+    assert re.search(r"Difficulty [1-5]/5, importance [1-5]/5, \d+ minutes", exercise.rating)
+    assert "raise NotImplementedError" in exercise.stub

@@ -1,0 +1,140 @@
+"""Command line: bad input is one sentence and exit code 2, nothing written; help is instant, its examples work."""
+import argparse
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from npkit.__main__ import build_parser, main
+from npkit.artifacts import STAGES, open_run
+
+VERBS = ("run", "status", "optimize", "report", "compare")
+
+
+def refuse(capsys, npkit_home, *arguments: str) -> str:
+    """Run the command, which must exit with 2, say one sentence and write nothing; return the sentence."""
+    try:
+        code = main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    output = capsys.readouterr()
+    assert code == 2, output
+    assert output.out == ""
+    assert output.err.startswith("npkit: ")
+    assert output.err.count("\n") == 1
+    assert not npkit_home.exists()
+    return output.err
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    ("run --profile tinny", "unknown profile 'tinny'; did you mean 'tiny'?"),
+    ("status --profile tinny", "unknown profile 'tinny'"),
+    ("run --set ppo.klcoef=0.1", "did you mean 'ppo.kl_coef'?"),
+    ("run --set ppo.kl_coef=high", "ppo.kl_coef takes a number, got 'high'"),
+    ("run --set ppo.num_updates=1.5", "ppo.num_updates takes a whole number, got 1.5"),
+    ("run --set ppo.kl_coef", "a setting is written section.name=value"),
+    ("run --seed one", "invalid int value: 'one'"),
+    ("run --seed -1", "seed is a whole number, 0 or more, got -1"),
+    ("run --only 3_ppo", "unknown notebook '3_ppo'; known: 00_glyphworld"),
+    ("run --only 03_ppo", "ppo needs the artifact of stage data (profile tiny, seed 0): run notebook"),
+    ("run --chek file", "unrecognized arguments: --chek"),
+    ("run --check /no/such/file.json", "cannot read expected metrics from /no/such/file.json"),
+    ("run --set data.source=/no/such/prompts.txt", "/no/such/prompts.txt does not exist"),
+    ("report no-such-run", "no run 'no-such-run'"),
+    ("compare no-such-run another", "no run 'no-such-run'"),
+    ("frobnicate", "invalid choice: 'frobnicate'"),
+    ("", "the following arguments are required: VERB"),
+])
+def test_bad_input_is_refused(capsys, npkit_home, arguments, words):
+    assert words in refuse(capsys, npkit_home, *arguments.split())
+
+
+@pytest.mark.parametrize(("name", "content", "words"), [
+    ("empty.txt", b"", "empty"),
+    ("blank.txt", b"\n \n\n", ""),
+    ("one.txt", b"a cat, oil painting\n", ""),
+    ("few.txt", b"".join(b"subject %d, oil painting\n" % number for number in range(50)), "evaluation.num_prefixes"),
+    ("column.csv", b"text\na cat\n", "prompt"),
+    ("broken.jsonl", b"{not json\n", "broken.jsonl"),
+    ("binary.parquet", b"\x00\x01", "binary.parquet"),
+    ("prompts.docx", b"a cat", ".docx"),
+])
+def test_bad_corpus_is_refused(capsys, npkit_home, tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    assert words in refuse(capsys, npkit_home, "run", "--set", f"data.source={tmp_path / name}")
+
+
+def test_missing_input_repeats_the_corpus_as_an_absolute_path(capsys, npkit_home, tmp_path, monkeypatch):
+    (tmp_path / "mine.txt").write_text("a cat\n")
+    monkeypatch.chdir(tmp_path)
+    assert str(tmp_path / "mine.txt") in refuse(
+        capsys, npkit_home, "run", "--only", "sft", "--set", "data.source=mine.txt")
+
+
+def test_dry_run_says_what_would_run_and_writes_nothing(capsys, npkit_home):
+    assert main(["run", "--dry-run", "--until", "02_sft"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["00_glyphworld", "run"], ["01_data_and_prefixes", "run"], ["02_sft", "run"]]
+    assert not npkit_home.exists()
+
+
+def test_status_says_what_is_there_and_what_is_next(capsys, npkit_home):
+    assert main(["status", "--seed", "2"]) == 0
+    output = capsys.readouterr().out
+    assert "torch" in output
+    assert "next: npkit run --until 01_data_and_prefixes --seed 2" in output
+    assert not npkit_home.exists()
+    open_run("data", "tiny", 2).make(lambda folder: {"num_prompts": 5})
+    assert main(["status", "--seed", "2"]) == 0
+    output = capsys.readouterr().out
+    assert "num_prompts 5" in output
+    assert "0 min ago" in output
+    assert "next: npkit run --until 02_sft --seed 2" in output
+
+
+def test_compare_shows_the_metrics_of_two_runs(capsys, npkit_home):
+    for seed, score in ((0, 1.5), (1, 2.0)):
+        open_run("data", "tiny", seed).make(lambda folder, score=score: {"score": score})
+        folder = npkit_home / "runs" / f"tiny-seed{seed}"
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(f'{{"profile": "tiny", "seed": {seed}, "settings": {{}}}}')
+    assert main(["compare", "tiny-seed0", "tiny-seed1"]) == 0
+    assert ["data", "score", "1.5", "2", "+0.5"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert main(["report", "tiny-seed0"]) == 0
+    assert (npkit_home / "runs" / "tiny-seed0" / "index.html").exists()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_has_an_example_that_parses(capsys, verb):
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    example = capsys.readouterr().out.partition("example: npkit ")[2]
+    assert build_parser().parse_args(shlex.split(example)).verb == verb
+
+
+def test_repeated_categories_are_lists():
+    args = build_parser().parse_args(["optimize", "a castle", "--style", "pixel art", "--style", "pop art", "--require",
+                                      "gold", "--exclude", "8k", "--json"])
+    assert isinstance(args, argparse.Namespace)
+    assert (args.style, args.require, args.exclude, args.artist) == (["pixel art", "pop art"], ["gold"], ["8k"], [])
+
+
+def test_help_and_package_import_nothing_heavy():
+    code = ("import sys, npkit.__main__ as cli; cli.build_parser(); import npkit.artifacts; "
+            "print(*{'torch', 'transformers', 'pandas', 'papermill', 'matplotlib'} & set(sys.modules))")
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+
+
+def test_module_and_exit_code_from_the_shell():
+    found = subprocess.run([sys.executable, "-m", "npkit", "run", "--profile", "tinny"], capture_output=True, text=True,
+                           check=False)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.startswith("npkit: unknown profile")
+
+
+def test_every_notebook_exists():
+    from npkit.study import NOTEBOOKS
+    assert {stage.notebook for stage in STAGES.values()} <= {path.stem for path in NOTEBOOKS.glob("*.ipynb")}

@@ -1,0 +1,117 @@
+"""Profiles: what they hold, how settings change them, and what is refused."""
+import pytest
+
+from npkit.errors import NpkitError
+from npkit.profiles import JUDGE_KINDS, PPOConfig, fingerprint, load_profile, override, parse_setting, resolve
+
+
+@pytest.mark.parametrize("name", ["tiny", "small", "paper"])
+def test_every_profile_loads_and_its_reward_judge_exists(name):
+    profile = load_profile(name)
+    assert profile.name == name
+    assert profile.judge(profile.ppo.reward_judge).kind in JUDGE_KINDS
+    assert "aesthetic" in {judge.name for judge in profile.judges}
+
+
+@pytest.mark.parametrize("name", ["tiny", "small", "paper"])
+def test_rollouts_divide_into_minibatches(name):
+    ppo = load_profile(name).ppo
+    assert ppo.episodes_per_update % ppo.minibatch_size == 0
+
+
+def test_tiny_needs_no_hub():
+    profile = load_profile("tiny")
+    folders = [profile.images.model, *(judge.model for judge in profile.judges if judge.kind != "text_function")]
+    assert profile.policy.pretrained == ""
+    assert all(name.startswith("npkit/") for name in folders)
+
+
+def test_settings_change_only_what_they_name():
+    before = load_profile("tiny")
+    after = load_profile("tiny", {"ppo.kl_coef": 0.5, "judges.aesthetic.model": "elsewhere", "sft.batch_size": None})
+    assert after.ppo == override(before.ppo, kl_coef=0.5)
+    assert after.judge("aesthetic").model == "elsewhere"
+    assert after.judge("pickscore") == before.judge("pickscore")
+    assert (after.data, after.sft, after.images) == (before.data, before.sft, before.images)
+
+
+def test_whole_number_stands_for_a_float_and_becomes_one():
+    assert repr(load_profile("tiny", {"ppo.kl_coef": 1}).ppo.kl_coef) == "1.0"
+
+
+@pytest.mark.parametrize(("settings", "words"), [
+    ({"ppo.klcoef": 0.1}, "did you mean 'ppo.kl_coef'"),
+    ({"pppo.kl_coef": 0.1}, "unknown setting 'pppo.kl_coef'"),
+    ({"ppo": 0.1}, "unknown setting 'ppo'"),
+    ({"ppo.kl_coef.x": 0.1}, "unknown setting 'ppo.kl_coef.x'"),
+    ({"judges.model": "x"}, "unknown setting 'judges.model'"),
+    ({"judges.picscore.model": "x"}, "did you mean 'pickscore'"),
+    ({"ppo.kl_coef": "0.1"}, "ppo.kl_coef takes a number, got '0.1'"),
+    ({"ppo.kl_coef": True}, "ppo.kl_coef takes a number, got True"),
+    ({"ppo.num_updates": 1.5}, "ppo.num_updates takes a whole number, got 1.5"),
+    ({"ppo.num_updates": 0}, "ppo.num_updates must be 1 or more, got 0"),
+    ({"ppo.kl_coef": -0.1}, "ppo.kl_coef must be a finite number, 0 or more"),
+    ({"ppo.kl_coef": float("nan")}, "ppo.kl_coef must be a finite number"),
+    ({"ppo.reward_judge": "taste"}, "unknown judge 'taste'"),
+    ({"data.prefix_rule": "words:0"}, "words:k"),
+    ({"data.test_share": 0.8}, "leave nothing for SFT"),
+    ({"data.test_share": 1.5}, "data.test_share is a share between 0 and 1"),
+    ({"judges.oracle.kind": "magic"}, "judges.oracle.kind is one of pickscore, aesthetic"),
+])
+def test_wrong_settings_are_refused(settings, words):
+    with pytest.raises(NpkitError, match=words.replace(".", r"\.")):
+        load_profile("tiny", settings)
+
+
+def test_unknown_profile_is_refused():
+    with pytest.raises(NpkitError, match="unknown profile 'tinny'; did you mean 'tiny'"):
+        load_profile("tinny")
+
+
+@pytest.mark.parametrize(("text", "setting", "value"), [
+    ("ppo.kl_coef=0.1", "ppo.kl_coef", 0.1),
+    ("sft.learning_rate=1e-5", "sft.learning_rate", 1e-5),
+    ("ppo.num_updates = 1_000", "ppo.num_updates", 1000),
+    ("data.source=a=b.txt", "data.source", "a=b.txt"),
+    ("judges.pickscore.model=7", "judges.pickscore.model", "7"),
+])
+def test_setting_is_typed_by_its_field(text, setting, value):
+    assert parse_setting(text) == (setting, value)
+    assert type(parse_setting(text)[1]) is type(value)
+
+
+@pytest.mark.parametrize("text", ["ppo.kl_coef", "ppo.kl_coef=", "ppo.kl_coef=a bit", "ppo.kl=1"])
+def test_unreadable_setting_is_refused(text):
+    with pytest.raises(NpkitError):
+        parse_setting(text)
+
+
+def test_override_names_what_is_wrong():
+    config = PPOConfig(num_updates=1, episodes_per_update=1, minibatch_size=1, max_new_tokens=1)
+    assert override(config, kl_coef=None) == config
+    with pytest.raises(NpkitError, match="unknown setting 'kl'"):
+        override(config, kl=0.1)
+    with pytest.raises(NpkitError, match="num_updates takes a whole number, got '3'"):
+        override(config, num_updates="3")
+
+
+def test_resolve_knows_what_the_package_ships():
+    assert resolve("npkit/profiles.toml").endswith("profiles.toml")
+    assert resolve("openai-community/gpt2") == "openai-community/gpt2"
+
+
+def test_fingerprint_follows_content_not_time_or_model_card(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("1")
+    before = fingerprint(str(tmp_path))
+    (tmp_path / "README.md").write_text("a card")
+    assert fingerprint(str(tmp_path)) == before
+    (tmp_path / "model" / "weights").write_text("2")
+    assert fingerprint(str(tmp_path)) != before
+
+
+def test_fingerprint_of_code_and_hub():
+    assert fingerprint("npkit.profiles:load_profile") == fingerprint("npkit.errors:NpkitError")  # the same folder
+    assert fingerprint("openai-community/gpt2") == "openai-community/gpt2"
+    with pytest.raises(NpkitError, match="neither a file nor a Python module:function"):
+        fingerprint("npkit.nowhere:function")

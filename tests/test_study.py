@@ -1,0 +1,188 @@
+"""Study: the runner on small notebooks of our own; what it keeps, what it repeats, how it reports what went wrong."""
+import json
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+from filelock import FileLock
+
+from npkit import study
+from npkit.__main__ import main
+from npkit.artifacts import open_run
+from npkit.errors import NpkitError
+
+PARAMETERS = 'profile: str = "tiny"\nseed: int = 0\nsettings: dict = {}'
+START = 'import npkit\nrun = npkit.start("{}", profile=profile, seed=seed, settings=settings)'
+MAKE = 'run.make(lambda folder: {"num_prompts": 7 + seed}).metrics'
+
+
+def write_notebook(path, *cells: str, parameters: str = PARAMETERS) -> None:
+    """Write a notebook: a title, the parameters cell, the call of `npkit.start` and `cells`."""
+    first = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
+    rest = [nbformat.v4.new_code_cell(cell) for cell in (START.format(path.stem), *cells)]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# $x^2$"), first, *rest])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata["language_info"] = {"name": "python"}
+    nbformat.write(notebook, path)
+
+
+@pytest.fixture
+def notebooks(tmp_path, monkeypatch):
+    """A folder with our own notebooks 00, which makes nothing, and 01, which makes the data artifact."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    write_notebook(folder / "00_glyphworld.ipynb", "1 + 1")
+    write_notebook(folder / "01_data_and_prefixes.ipynb", MAKE)
+    monkeypatch.setattr(study, "NOTEBOOKS", folder)
+    return folder
+
+
+def test_runs_once_keeps_and_reports(notebooks, npkit_home, capsys):
+    command = ["run", "--until", "data", "--seed", "1", "--set", "ppo.kl_coef=0.1"]
+    assert main(command) == 0
+    progress = capsys.readouterr().err.splitlines()
+    assert [line.split()[:2] for line in progress] == [["00_glyphworld", "done"], ["01_data_and_prefixes", "done"]]
+    settings = {"ppo.kl_coef": 0.1}
+    run = open_run("data", "tiny", 1, settings)
+    assert run.artifact.metrics == {"num_prompts": 8.0}
+    folder = npkit_home / "runs" / f"tiny-{run.label}"
+    assert json.loads((folder / "run.json").read_text()) == {"profile": "tiny", "seed": 1, "settings": settings}
+
+    assert main(command) == 0
+    output = capsys.readouterr()
+    assert [line.split()[1] for line in output.err.splitlines()] == ["kept", "kept"]
+    assert output.out.strip() == str(folder / "index.html")
+    index = (folder / "index.html").read_text()
+    assert run.key in index
+    assert "num_prompts 8" in index
+    check_offline(index)
+    check_offline((folder / "01_data_and_prefixes.html").read_text())
+
+    write_notebook(notebooks / "01_data_and_prefixes.ipynb", "# edited", MAKE)
+    assert main(command) == 0
+    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["kept", "done"]
+
+
+def check_offline(page: str) -> None:
+    """A page loads no script, style or picture from an address, and its formula is drawn."""
+    for loaded in ('src="http', "src='http", "@import", '<script src', 'import("http', "cdnjs"):
+        assert loaded not in page
+    assert "$x^2$" not in page
+
+
+def test_fresh_makes_the_artifact_again(notebooks, npkit_home, capsys):
+    assert main(["run", "--only", "data"]) == 0
+    run = open_run("data", "tiny")
+    (run.folder / "mark").touch()
+    assert main(["run", "--only", "data", "--fresh", "--check", str(expected(npkit_home, 7.5, 0.5))]) == 0
+    assert not (run.folder / "mark").exists()
+    capsys.readouterr()
+    assert main(["run", "--only", "data", "--check", str(expected(npkit_home, 9, 1))]) == 3
+    assert "npkit: data num_prompts is 7, expected 9 within 1" in capsys.readouterr().err
+
+
+def expected(folder, value: float, tolerance: float):
+    """Write a file of expected metrics and return its path."""
+    path = folder / "expected.json"
+    path.write_text(json.dumps({"data": {"num_prompts": {"value": value, "tolerance": tolerance}}}))
+    return path
+
+
+def test_failing_notebook_is_reported_without_papermill(notebooks, npkit_home, capsys):
+    write_notebook(notebooks / "01_data_and_prefixes.ipynb", "total = 0\ntotal / 0", MAKE)
+    assert main(["run", "--only", "data"]) == 1
+    error = capsys.readouterr().err
+    assert "01_data_and_prefixes failed in cell 4 of 5:\n    total = 0\n    total / 0\n" in error
+    assert "ZeroDivisionError: division by zero" in error
+    assert "Traceback" not in error
+    assert [path.name for path in (npkit_home / "runs" / "tiny-seed0").glob("[!.]*.ipynb")] == [
+        "01_data_and_prefixes.failed.ipynb"]
+
+
+def test_users_mistake_inside_a_notebook_is_a_sentence(notebooks, npkit_home, capsys):
+    write_notebook(notebooks / "01_data_and_prefixes.ipynb", "from npkit.errors import PrefixTooLong\n"
+                                                             'raise PrefixTooLong("prefix has 81 tokens")')
+    assert main(["run", "--only", "data"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "npkit: prefix has 81 tokens"
+    assert not list((npkit_home / "runs").rglob("*01_data*"))
+
+
+@pytest.mark.parametrize(("cells", "seconds", "words"), [
+    (("import sys\nsys.exit(0)", MAKE), 300, "did not complete"),
+    (("1 + 1",), 300, "it wrote no artifact"),
+    (("import time\ntime.sleep(300)",), 8, "CellTimeoutError"),
+])
+def test_what_papermill_would_let_pass_fails(notebooks, capsys, cells, seconds, words):
+    write_notebook(notebooks / "01_data_and_prefixes.ipynb", *cells)
+    assert main(["run", "--only", "data", "--set", f"runtime.cell_timeout={seconds}"]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_error_hidden_in_a_widget_is_found():
+    output = {"output_type": "error", "ename": "KeyError", "evalue": "'style'"}
+    state = {"1": {"model_name": "OutputModel", "state": {"outputs": [output]}},
+             "2": {"model_name": "ButtonModel", "state": {}}}
+    metadata = {"widgets": {"application/vnd.jupyter.widget-state+json": {"state": state}}}
+    assert study.hidden_problem(SimpleNamespace(cells=[], metadata=metadata)) == "a widget shows KeyError: 'style'"
+    assert study.hidden_problem(SimpleNamespace(cells=[], metadata={})) == ""
+
+
+SLOW = """def slow(folder):
+    import time
+    first_try = not (run.scratch / "step-000001").exists()
+    (run.scratch / "step-000001").touch()
+    time.sleep(600 if first_try else 0)
+    return {"num_prompts": 7}
+run.make(slow).metrics"""
+
+
+def test_killed_study_finishes_when_run_again(notebooks, npkit_home):
+    write_notebook(notebooks / "01_data_and_prefixes.ipynb", SLOW)
+    code = (f"import pathlib, npkit.study as study; study.NOTEBOOKS = pathlib.Path({str(notebooks)!r}); "
+            "from npkit.__main__ import main; main(['run', '--only', 'data'])")
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    while not list((npkit_home / "artifacts").rglob("step-000001")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    assert open_run("data", "tiny").artifact is None
+    assert main(["run", "--only", "data"]) == 0
+    assert open_run("data", "tiny").artifact.metrics == {"num_prompts": 7.0}
+    assert not list((npkit_home / "artifacts").rglob("*.work"))
+
+
+def test_half_written_copy_is_not_kept(notebooks):
+    planned = study.plan("tiny", only=["glyphworld"])
+    planned.folder.mkdir(parents=True)
+    planned.folder.joinpath(".00_glyphworld.ipynb").write_text("{")
+    assert not planned.kept(planned.runs[0])
+    study.run_study(planned)
+    assert planned.kept(planned.runs[0])
+    assert not planned.folder.joinpath(".00_glyphworld.ipynb").exists()
+
+
+def test_misspelt_parameter_is_refused(notebooks):
+    write_notebook(notebooks / "00_glyphworld.ipynb", parameters='profile: str = "tiny"\nsede: int = 0')
+    with pytest.raises(NpkitError, match=r"must define profile, seed, settings, it defines profile, sede"):
+        study.plan("tiny", only=["glyphworld"])
+
+
+def test_one_run_at_a_time(notebooks, monkeypatch):
+    planned = study.plan("tiny", only=["glyphworld"])
+    planned.folder.mkdir(parents=True)
+    monkeypatch.setattr(study, "LOCK_SECONDS", 0.1)
+    with FileLock(planned.folder / ".lock"), pytest.raises(NpkitError, match="another npkit run is at work"):
+        study.run_study(planned)
+
+
+def test_stages_are_chosen_in_the_order_of_the_study():
+    assert study.choose(["03_ppo", "data"], "") == ["data", "ppo"]
+    assert study.choose([], "02_sft") == ["glyphworld", "data", "sft"]
+    with pytest.raises(NpkitError, match="unknown notebook '3_ppo'"):
+        study.choose(["3_ppo"], "")
+    with pytest.raises(NpkitError, match="nothing to run"):
+        study.choose(["ppo"], "data")
