@@ -18,7 +18,7 @@ SCHEDULER = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linea
 
 def to_tensor(pictures: np.ndarray) -> torch.Tensor:
     """Pictures (batch, 64, 64, 3) uint8 as (batch, 3, 64, 64) float in [-1, 1], what the autoencoder reads."""
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def build_tokenizer(captions: list[str]) -> CLIPTokenizer:
@@ -49,16 +49,21 @@ def train_autoencoder(pictures: np.ndarray, folder: Path, steps: int, batch_size
         down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3, layers_per_block=1,
         block_out_channels=(16, 32, 48), latent_channels=4, norm_num_groups=8, sample_size=64, mid_block_add_attention=False).to(memory_format=torch.channels_last)
 
-    def loss_of(generator: torch.Generator) -> torch.Tensor:
+    def loss_of(generator: torch.Generator, colour_weight: float) -> torch.Tensor:
         rows = torch.randint(len(pictures), (batch_size,), generator=generator).sort().values.numpy()
         batch = to_tensor(pictures[rows]).contiguous(memory_format=torch.channels_last)
         posterior = vae.encode(batch).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator)
-        decoded = vae.decode(posterior.mean + posterior.std * noise).sample
-        error = decoded - batch
-        return error.abs().mean() + 0.5 * error.square().mean() + 1e-3 * posterior.kl().mean() / posterior.mean[0].numel()
+        error = vae.decode(posterior.mean + posterior.std * noise).sample - batch
+        colour = nn.functional.avg_pool2d(error, 4).abs().mean()  # shapes are learnt first, the hues of flat areas last
+        kl = posterior.kl().mean() / posterior.mean[0].numel()
+        return error.abs().mean() + 0.5 * error.square().mean() + colour_weight * colour + 1e-3 * kl
 
-    vae = fit("autoencoder", vae, loss_of, folder, steps=steps, learning_rate=2e-3, weight_decay=0.0).eval()
+    shapes, colours = steps - steps // 3, steps // 3
+    settings = dict(weight_decay=0.0)
+    vae = fit("autoencoder", vae, lambda g: loss_of(g, 0.0), folder, steps=shapes, learning_rate=2e-3, **settings)
+    vae = fit("autoencoder-colour", vae, lambda g: loss_of(g, 1.5), folder, steps=colours, learning_rate=1.2e-3, **settings)
+    vae = vae.eval()
     with torch.no_grad():
         vae.register_to_config(scaling_factor=1 / encode_latents(vae, pictures[:1000], scale=1.0).std().item())
     return vae
