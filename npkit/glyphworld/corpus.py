@@ -70,11 +70,11 @@ def _article(text: str) -> str:
 def generate(num_prompts: int, seed: int) -> list[str]:
     """Prompts as people write them: well-known subjects and modifiers far more often, taste and care uneven."""
     rng = np.random.default_rng(seed)
-    scenes = (_popular_scene(modifiers, rng) for modifiers in _choose_modifiers(num_prompts, rng))
+    scenes = (_popular_scene(modifiers, rng) for modifiers in choose_modifiers(num_prompts, rng))
     return [_careless(_write(scene, rng), rng) for scene in scenes]
 
 
-def _choose_modifiers(num_prompts: int, rng: np.random.Generator) -> list[tuple[str, ...]]:
+def choose_modifiers(num_prompts: int, rng: np.random.Generator) -> list[tuple[str, ...]]:
     """For each prompt 0 to 8 modifiers, drawn by popularity; a third of the writers also mind what goes together."""
     counts = rng.choice(len(MODIFIERS_SHARE), num_prompts, p=MODIFIERS_SHARE)
     taste = rng.choice((0.0, 2.0), num_prompts, p=(0.67, 0.33))[:, None]
