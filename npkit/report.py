@@ -160,13 +160,15 @@ def draw_formula(found: re.Match) -> str:
     tex = found["display"] or found["inline"]
     if tex is None:
         return found[0]
+    from matplotlib.font_manager import FontProperties
     from matplotlib.mathtext import math_to_image
     drawing = io.BytesIO()
     try:
-        depth = math_to_image(f"${' '.join(tex.split())}$", drawing, dpi=72, format="svg")
+        depth = math_to_image(f"${' '.join(tex.split())}$", drawing, FontProperties(size=12, math_fontfamily="stix"),
+                              dpi=72, format="svg")
     except ValueError:
         return f"<code>{html.escape(tex.strip())}</code>"
-    picture = (f'<img alt="{html.escape(tex.strip())}" style="vertical-align: -{depth * 1.4:.1f}px; zoom: 1.4" '
+    picture = (f'<img alt="{html.escape(tex.strip())}" style="vertical-align: -{depth:.1f}pt" '
                f'src="{data_uri(drawing.getvalue(), "svg+xml")}">')
     return f'<p align="center">{picture}</p>' if found["display"] else picture
 
