@@ -39,6 +39,10 @@ class ImageModel:
                 raise PromptTooLong(f"the prompt has {length} tokens, the text encoder of {self.config.model} takes "
                                     f"{self.max_tokens}: {prompt!r}")
 
+    def truncated_share(self, prompts: Sequence[str]) -> float:
+        """Return the share of prompts that the text encoder cannot read to the end."""
+        return sum(length > self.max_tokens for length in self.num_tokens(prompts)) / len(prompts)
+
     @property
     def max_tokens(self) -> int:
         """Tokens the text encoder takes, begin and end marks included."""

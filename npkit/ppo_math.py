@@ -94,4 +94,4 @@ def clip_fraction(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor, cliprang
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     """Return 1 - var(returns - values) / var(returns): 1 is a perfect critic, 0 one that knows only the mean."""
-    return 1 - masked_variance(returns - values, mask) / masked_variance(returns, mask)
+    return 1 - masked_variance(returns - values, mask) / masked_variance(returns, mask).clamp(min=1e-8)

@@ -54,6 +54,7 @@ def test_long_prompts_are_counted_or_refused(image_model):
     long, before = ", ".join(["castle"] * 40), image_model.num_truncated
     image_model.render([long, "a cat"], [0, 0])
     assert image_model.num_truncated == before + 1
+    assert image_model.truncated_share([long, "a cat", "a snowman", "a castle"]) == 0.25
     with pytest.raises(PromptTooLong, match="takes 24"):
         image_model.check_length(["a cat", long])
     image_model.check_length(["a cat"])

@@ -1,1 +1,78 @@
-"""Figures of notebook 03_ppo: reward, KL and samples along the training."""
+"""Figures of notebook 03_ppo: clipping, the credit of each token, and the curves of a training."""
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from npkit.figures.base import INK, MUTED, VARIANT_STYLE, Figure, new_figure
+
+COLOR = VARIANT_STYLE["ppo"].color
+GOOD, BAD = VARIANT_STYLE["human"].color, VARIANT_STYLE["ppo+nl"].color
+CURVES = {"objective/score": "score: gain over the prefix", "objective/kl": "KL to SFT, nats an episode",
+          "policy/entropy": "entropy, nats a token", "value/explained_variance": "explained variance of the critic"}
+
+
+def clipping(cliprange: float) -> Figure:
+    """Draw PPO's objective over the probability ratio, for an action better and one worse than expected."""
+    ratio = np.linspace(0.4, 1.6, 200)
+    figure, panels = new_figure(7, 2.6, 1, 2, sharex=True)
+    for axes, advantage, words in zip(panels, (1, -1), ("better", "worse"), strict=True):
+        clipped = np.minimum(advantage * ratio, advantage * ratio.clip(1 - cliprange, 1 + cliprange))
+        flat = np.isclose(np.gradient(clipped), 0)
+        axes.plot(ratio, advantage * ratio, color=MUTED, lw=1, ls="--")
+        axes.plot(ratio, clipped, color=COLOR, lw=2.4)
+        axes.axvspan(ratio[flat].min(), ratio[flat].max(), color=COLOR, alpha=0.12, lw=0)
+        axes.axvline(1, color=INK, lw=0.8)
+        axes.set(title=f"{words} than expected: advantage {advantage:+d}", xlabel="new / old probability")
+    panels[0].set_ylabel("objective")
+    return figure
+
+
+def credit(tokens: Sequence[str], rewards: Sequence[float], values: Sequence[float], advantages: Sequence[float]
+           ) -> Figure:
+    """Draw one completion, token by token: what was paid, what the critic expected, and the advantage."""
+    place = np.arange(len(tokens))
+    figure, (paid, better) = new_figure(max(5.0, 0.55 * len(tokens)), 3.6, 2, 1, sharex=True)
+    paid.bar(place, rewards, color=MUTED, width=0.7, label="reward")
+    paid.plot(place, values, color=VARIANT_STYLE["sft+nl"].color, marker=".", label="value")
+    paid.legend(loc="upper left", ncols=2)
+    better.bar(place, advantages, width=0.7, color=np.where(np.asarray(advantages) > 0, GOOD, BAD))
+    better.set(ylabel="advantage", xticks=place)
+    better.set_xticklabels([repr(token)[1:-1] for token in tokens], rotation=45, ha="right", fontsize=8.5)
+    for axes in (paid, better):
+        axes.axhline(0, color=INK, lw=0.8)
+        axes.grid(False, axis="x")
+    return figure
+
+
+def training_curves(rows: Sequence[Mapping[str, float]] | pd.DataFrame, num_updates: int) -> Figure:
+    """Draw score, KL, entropy and explained variance over the updates so far: a dot each, a line through their mean."""
+    table = pd.DataFrame(rows)
+    figure, panels = new_figure(8, 4.4, 2, 2, sharex=True)
+    for axes, (name, label) in zip(panels.flat, CURVES.items(), strict=True):
+        if len(table):
+            draw_curve(axes, table["update"], table[name])
+        axes.set_title(label, fontsize=10)
+        axes.set_xlim(0, num_updates + 1)
+    panels[0, 0].axhline(0, color=MUTED, lw=1, ls="--")
+    for axes in panels[1]:
+        axes.set_xlabel("update")
+    return figure
+
+
+def draw_curve(axes: Axes, updates: pd.Series, values: pd.Series) -> None:
+    """Draw the values as dots and their centred mean over five updates as a line."""
+    axes.plot(updates, values, ".", color=COLOR, alpha=0.45, ms=5)
+    axes.plot(updates, values.rolling(5, center=True, min_periods=1).mean(), color=COLOR, lw=2)
+
+
+def judged_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], name: str, label: str) -> Figure:
+    """Draw one metric of several trainings over their updates."""
+    figure, axes = new_figure(6, 2.8)
+    for (training, rows), color in zip(curves.items(), (BAD, GOOD), strict=False):
+        table = pd.DataFrame(rows)
+        axes.plot(table["update"], table[name], color=color, marker=".", label=training)
+    axes.set(xlabel="update", ylabel=label)
+    axes.legend()
+    return figure
