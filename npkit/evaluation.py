@@ -8,6 +8,7 @@ import pandas as pd
 from datasets import Dataset
 from scipy.stats import linregress, spearmanr, t
 
+from npkit.corpus import fold
 from npkit.errors import NpkitError
 from npkit.stats import Interval, effect_size, paired_bootstrap, sign_flip_p, win_rate
 
@@ -28,8 +29,8 @@ def test_prefixes(dataset: Dataset, num_prefixes: int, seed: int, fits: Fits | N
 
     `fits` says of prefixes which ones the policy can read (`policy.fits`); the others are left out.
     """
-    prefixes = sorted({prefix for prefix, split in zip(dataset["prefix"], dataset["split"], strict=True)
-                       if split == "test"})
+    rows = zip(dataset["prefix"], dataset["split"], strict=True)
+    prefixes = sorted({fold(prefix): prefix for prefix, split in sorted(rows) if split == "test"}.values())
     if fits:
         prefixes = [prefix for prefix, readable in zip(prefixes, fits(prefixes), strict=True) if readable]
     if len(prefixes) < num_prefixes:

@@ -40,6 +40,10 @@ def dataset() -> Dataset:
 
 def test_prefixes_are_different_and_of_the_test_split(dataset):
     assert sorted(evaluation.test_prefixes(dataset, 3, seed=0)) == ["a cat", "a dog", "a fox"]
+    twice = Dataset.from_list([*dataset, {"prompt": "A Cat, ink", "prefix": "A Cat", "split": "test"}])
+    assert len(evaluation.test_prefixes(twice, 3, seed=0)) == 3  # a fourth would be the cat again
+    with pytest.raises(NpkitError, match="has 3 different"):
+        evaluation.test_prefixes(twice, 4, seed=0)
     orders = {tuple(evaluation.test_prefixes(dataset, 3, seed)) for seed in range(20)}
     assert len(orders) > 1
     assert evaluation.test_prefixes(dataset, 2, seed=5) == evaluation.test_prefixes(dataset, 3, seed=5)[:2]
