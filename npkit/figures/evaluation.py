@@ -78,7 +78,7 @@ def gain_distributions(gains: pd.DataFrame, judge: str) -> Figure:
     return figure
 
 
-def judge_against_oracle(judged: pd.DataFrame, true: pd.DataFrame, judge: str,
+def judge_against_oracle(judged: pd.DataFrame, true: pd.DataFrame, judge: str, oracle: str = "oracle",
                          variants: Sequence[str] = ("human", "sft", "ppo", "ppo+nl")) -> Figure:
     """Draw a judge's gain against the oracle's, a point a prefix; the shaded corner is where the judge is fooled."""
     figure, panels = new_figure(2.4 * len(variants) + 0.6, 3, 1, len(variants), sharex=True, sharey=True)
@@ -95,7 +95,7 @@ def judge_against_oracle(judged: pd.DataFrame, true: pd.DataFrame, judge: str,
         axes.set(title=variant, xlim=(None, right), ylim=(bottom, 1.05 * top))
         axes.title.set_color(COLORS[variant])
     figure.supxlabel(f"{judge}: gain over the prefix (cross: mean)", fontsize=10)
-    figure.supylabel("oracle: gain", fontsize=10)
+    figure.supylabel(f"{oracle}: gain", fontsize=10)
     return figure
 
 
