@@ -210,6 +210,7 @@ def train_aesthetic(clip: CLIPModel, votes: VoteSet, folder: Path, steps: int, s
     utilities = torch.from_numpy(votes.utilities["public"]).float().flatten()
     torch.manual_seed(seed)
     head = Head(embeddings.shape[1])
+    nn.init.constant_(head.layers[-1].bias, 5.0)  # the middle of the scale
 
     def loss_of(generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(embeddings), (256,), generator=generator)
