@@ -11,6 +11,8 @@ from npkit.errors import NpkitError
 from npkit.profiles import resolve
 
 CATEGORIES = ("style", "artist", "format", "perspective", "booster", "vibe")
+DIFFUSIONDB_SHARES = {"style": 0.14, "artist": 0.18, "format": 0.28, "perspective": 0.10, "booster": 0.49,
+                      "vibe": 0.42}  # prompts that use the category, of 18,994 real ones
 
 
 @dataclass(frozen=True, kw_only=True)

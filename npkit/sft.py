@@ -86,6 +86,17 @@ def history(log: Sequence[dict]) -> list[dict]:
             for row in log if "loss" in row]
 
 
+class ProgressLines(TrainerCallback):
+    """Prints a line with the loss every `every` steps."""
+
+    def __init__(self, every: int):
+        self.every = every
+
+    def on_log(self, args, state, control, logs, **others) -> None:
+        if "loss" in logs and state.global_step % self.every == 0:
+            print(f"step {state.global_step} of {state.max_steps}: loss {float(logs['loss']):.2f}")
+
+
 def train_sft(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, dataset: Dataset, config: SFTConfig, *,
               seed: int, folder: Path, max_prompt_tokens: int,
               callbacks: Sequence[TrainerCallback] = ()) -> list[dict]:

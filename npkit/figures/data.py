@@ -1,1 +1,63 @@
-"""Figures of notebook 01_data_and_prefixes: lengths, splits and modifiers of the corpus."""
+"""Figures of notebook 01_data_and_prefixes: modifiers, their popularity, lengths by prefix rule, leakage."""
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import seaborn
+
+from npkit.figures.base import MUTED, VARIANT_STYLE, Figure, new_figure
+
+PALETTE = [VARIANT_STYLE["human"].color, MUTED, VARIANT_STYLE["sft+nl"].color, VARIANT_STYLE["ppo+nl"].color]
+MARKERS = "so^D"
+
+
+def _colors(names: Sequence[str]) -> list[str]:
+    """Return a variant's own colour where a name is one, else the next of the palette."""
+    return [VARIANT_STYLE[name].color if name in VARIANT_STYLE else color for name, color in zip(names, PALETTE)]
+
+
+def category_shares(shares: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Draw, for every set of prompts, the share that uses a modifier of each category (set -> category -> share)."""
+    table = pd.DataFrame(shares).rename_axis("category").reset_index().melt("category", var_name="prompts")
+    figure, axes = new_figure(7, 3.6)
+    seaborn.barplot(table, y="category", x="value", hue="prompts", palette=_colors(list(shares)), ax=axes)
+    for bars in axes.containers:
+        axes.bar_label(bars, fmt="{:.0%}", padding=3, fontsize=8)
+    axes.xaxis.set_major_formatter("{x:.0%}")
+    axes.set(xlabel="share of prompts with a modifier of the category", ylabel="")
+    axes.grid(False, axis="y")
+    axes.legend(title=None, loc="upper right", frameon=False)
+    return figure
+
+
+def popularity(counts: Mapping[str, Sequence[int]]) -> Figure:
+    """Draw how often the modifier of each rank is used, most used first, on logarithmic axes (set -> counts)."""
+    figure, axes = new_figure(7, 3.4)
+    for (name, values), color, marker in zip(counts.items(), PALETTE, MARKERS):
+        used = sorted((value for value in values if value), reverse=True)
+        shares = [value / sum(used) for value in used]
+        axes.plot(range(1, len(used) + 1), shares, color=color, marker=marker, ms=3, lw=1.2, label=name)
+    axes.set(xscale="log", yscale="log", xlabel="rank of the modifier", ylabel="share of all modifiers used")
+    axes.legend(frameon=False)
+    return figure
+
+
+def lengths_by_rule(table: pd.DataFrame) -> Figure:
+    """Draw the words of prefix and completion under each prefix rule (columns rule, part, words)."""
+    figure, axes = new_figure(7, 3.2)
+    palette = {"prefix": VARIANT_STYLE["prefix"].color, "completion": VARIANT_STYLE["human"].color}
+    seaborn.boxenplot(table, x="rule", y="words", hue="part", palette=palette, showfliers=False, ax=axes, gap=0.1)
+    axes.set(xlabel="", ylabel="words")
+    axes.legend(title=None, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
+    return figure
+
+
+def leakage(shares: Mapping[str, float]) -> Figure:
+    """Draw, for each way of splitting, the share of test prompts whose prefix was seen in training."""
+    figure, axes = new_figure(7, 1.4)
+    bars = axes.barh(list(shares), list(shares.values()), color=[VARIANT_STYLE["ppo+nl"].color, MUTED], height=0.6)
+    axes.bar_label(bars, fmt="{:.1%}", padding=4)
+    axes.set(xlabel="test prompts whose prefix was seen in training", xlim=(0, max(0.05, *shares.values()) * 1.15))
+    axes.xaxis.set_major_formatter("{x:.0%}")
+    axes.invert_yaxis()
+    axes.grid(False, axis="y")
+    return figure
