@@ -129,6 +129,17 @@ def test_every_stage_left_metrics(metrics):
 
 
 @pytest.mark.slow
+def test_metrics_are_in_range(metrics):
+    assert metrics["data"]["data/kept_share"] > 0.9
+    assert 1 < metrics["sft"]["eval/perplexity"] < 50
+    assert metrics["ppo"]["objective/score"] > metrics["ppo"]["objective/first_score"]
+    assert 0 < metrics["ppo"]["objective/kl"] < 30
+    assert metrics["ppo"]["objective/finished"] > 0.8
+    assert metrics["neurologic"]["decode/clause_coverage"] > 0.9
+    assert metrics["evaluation"]["ppo_minus_sft/pickscore_low"] > 0
+
+
+@pytest.mark.slow
 def test_second_run_keeps_everything(study_home, monkeypatch, capsys):
     monkeypatch.setenv("NPKIT_HOME", str(study_home))
     start = time.monotonic()
