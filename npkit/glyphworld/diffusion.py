@@ -96,9 +96,12 @@ class Denoiser(nn.Module):
         return self.unet(noisy, timesteps, self.text_encoder(input_ids).last_hidden_state).sample
 
 
-def train_denoiser(latents: torch.Tensor, input_ids: torch.Tensor, empty_ids: torch.Tensor, folder: Path, *, steps: int,
-                   vocab_size: int, batch_size: int = 32, learning_rate: float = 2e-3) -> Denoiser:
-    """Text encoder and UNet from scratch on v-prediction; a tenth of the captions is dropped for guidance."""
+def train_denoiser(latents: torch.Tensor, input_ids: torch.Tensor, empty_ids: torch.Tensor, weights: torch.Tensor,
+                   folder: Path, *, steps: int, vocab_size: int, batch_size: int = 32) -> Denoiser:
+    """Text encoder and UNet from scratch on v-prediction; a tenth of the captions is dropped for guidance.
+
+    Rows are drawn in proportion to `weights` (n,): plain prefixes more often, for shapes are harder than styles.
+    """
     torch.manual_seed(0)
     denoiser = Denoiser(vocab_size, eos_token_id=vocab_size - 1)
     scheduler = DPMSolverMultistepScheduler(**SCHEDULER)
@@ -106,7 +109,7 @@ def train_denoiser(latents: torch.Tensor, input_ids: torch.Tensor, empty_ids: to
     sigmas = (1 - scheduler.alphas_cumprod).sqrt().view(-1, 1, 1, 1)
 
     def loss_of(generator: torch.Generator) -> torch.Tensor:
-        rows = torch.randint(len(latents), (batch_size,), generator=generator)
+        rows = torch.multinomial(weights, batch_size, replacement=True, generator=generator)
         dropped = torch.rand(batch_size, generator=generator) < 0.1
         ids = torch.where(dropped[:, None], empty_ids, input_ids[rows])
         clean, noise = latents[rows], torch.randn(latents[rows].shape, generator=generator)
@@ -115,7 +118,7 @@ def train_denoiser(latents: torch.Tensor, input_ids: torch.Tensor, empty_ids: to
         velocity = alpha * noise - sigma * clean
         return (denoiser(alpha * clean + sigma * noise, timesteps, ids) - velocity).square().mean()
 
-    return fit("denoiser", denoiser, loss_of, folder, steps=steps, learning_rate=learning_rate, ema=0.998).eval()
+    return fit("denoiser", denoiser, loss_of, folder, steps=steps, learning_rate=2e-3, ema=0.996).eval()
 
 
 def save_pipeline(vae: AutoencoderKL, denoiser: Denoiser, tokenizer: CLIPTokenizer, folder: Path) -> StableDiffusionPipeline:
