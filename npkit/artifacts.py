@@ -226,6 +226,13 @@ def publish(draft: Path, folder: Path) -> None:
     os.rename(draft, folder)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file beside its place and rename it."""
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
+
+
 def versions() -> dict[str, str]:
     """Return the versions that decide the numbers."""
     return {"python": platform.python_version(), "npkit": __version__} | {

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from string import Template
 
-from npkit.artifacts import STAGES, Run, home, open_run
+from npkit.artifacts import STAGES, Run, home, open_run, write_whole
 from npkit.errors import NpkitError
 
 CODE_OR_FORMULA = re.compile(r"""
@@ -75,16 +75,16 @@ def write_report(folder: Path) -> Path:
     for copy in executed_copies(folder):
         page = copy.with_suffix(".html")
         if not page.exists() or page.stat().st_mtime < copy.stat().st_mtime:
-            page.write_text(notebook_html(copy), encoding="utf-8")
+            write_whole(page, notebook_html(copy))
     config = runs[0].config
     note = "Tiny profile: not a result. " if config.name == "tiny" else ""
     changed = ", ".join(f"{name} = {value}" for name, value in runs[0].settings.items())
     index = folder / "index.html"
-    index.write_text(PAGE.substitute(
+    write_whole(index, PAGE.substitute(
         title=f"NeuroPrompts study: {config.name}, seed {runs[0].seed}",
         note=html.escape(note + (f"Changed settings: {changed}." if changed else "The profile's own settings.")),
         table=html.escape(result_table(runs[0]) or "Notebook 05_evaluation has not run yet."),
-        notebooks=notebook_table(folder, runs), figures=figure_list(runs[0])), encoding="utf-8")
+        notebooks=notebook_table(folder, runs), figures=figure_list(runs[0])))
     return index
 
 

@@ -15,7 +15,7 @@ from unittest import mock
 from filelock import FileLock, Timeout
 
 from npkit import errors, profiles
-from npkit.artifacts import STAGES, Run, home, open_run
+from npkit.artifacts import STAGES, Run, home, open_run, write_whole
 from npkit.errors import NotebookFailed, NpkitError
 
 NOTEBOOKS = profiles.PACKAGE.parent / "notebooks"
@@ -138,6 +138,7 @@ def forget(study: Study, run: Run) -> None:
     shutil.rmtree(run.scratch)
     if run.artifact is not None:
         doomed = run.folder.with_name(f".{run.key}.draft")
+        shutil.rmtree(doomed, ignore_errors=True)
         os.rename(run.folder, doomed)
         shutil.rmtree(doomed)
 
@@ -275,13 +276,6 @@ def digest(notebook: Path) -> str:
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     sources = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:12]
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
 
 
 def shorten(text: str, limit: int = 400) -> str:
