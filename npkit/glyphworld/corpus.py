@@ -50,7 +50,8 @@ def parse(prompt: str) -> Scene | None:
     if subject is None:
         return None
     modifiers = tuple(name for name in ORDER if _pattern((name,)).search(text))
-    return Scene(subject, modifiers, _first(tuple(COLOURS), text), _first(tuple(PLACES), text))
+    plain = _pattern(ORDER).sub("", text)  # the "white" of "white background" is no colour of the subject
+    return Scene(subject, modifiers, _first(tuple(COLOURS), plain), _first(tuple(PLACES), plain))
 
 
 def _first(names: tuple[str, ...], text: str) -> str | None:

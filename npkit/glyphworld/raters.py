@@ -105,10 +105,14 @@ def oracle(prompts: list[str], seed: int = 0, num_pictures: int = 4) -> list[flo
             for scene in scenes]
 
 
-@cache
 def rendered_utility(scene: Scene, seed: int, population: str = "public") -> float:
     """The utility of the picture of `scene` that `seed` paints."""
-    return utility(facts(render(scene, np.random.default_rng(seed)), scene), scene, population)
+    return utility(_rendered_facts(scene, seed), scene, population)
+
+
+@cache
+def _rendered_facts(scene: Scene, seed: int) -> Facts:
+    return facts(render(scene, np.random.default_rng(seed)), scene)
 
 
 def _lightness_chroma_hue(colours: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,0 +1,81 @@
+"""Exercise checks of notebook 00_glyphworld: each names the likely slip in distances, votes or prompt writing."""
+import numpy as np
+
+from npkit.glyphworld.corpus import parse
+from npkit.glyphworld.pairs import CATEGORY_OF
+from npkit.glyphworld.raters import oracle
+
+
+def check_colour_distance(student) -> str:
+    """Exercise 0.1. Return "0.1 to do" or "0.1 passed"; raise AssertionError with a hint."""
+    pixels = np.array([[[70, 20, 100], [90, 40, 140], [10, 20, 30], [30, 40, 50]]], np.uint8)
+    try:
+        got = student(pixels, np.array([[0.0, 0.1, 1.0, 0.9]]))
+    except NotImplementedError:
+        return "0.1 to do"
+    slips = {100.0: "Divide by 255: the distance is a share of the scale of one channel.",
+             140 / 255: "You added the channels' differences: take the root of the sum of their squares.",
+             100 / 255 / 3 ** 0.5: "You took the root of the MEAN square: sum the squares of the three channels."}
+    for slip, hint in slips.items():
+        if np.isclose(got, slip):
+            raise AssertionError(hint)
+    if got > 0.5:
+        raise AssertionError("Too far: subtract MEAN colours, since differences of uint8 wrap around at 256.")
+    assert np.isclose(got, 100 / 255), f"expected a distance of (60, 0, 80) / 255, which is {100 / 255:.3f}, got {got}"
+    return "0.1 passed"
+
+
+def check_preference(student) -> str:
+    """Exercise 0.2. Return "0.2 to do" or "0.2 passed"; raise AssertionError with a hint."""
+    try:
+        got, even = student(2.0, 1.0, 0.5), student(1.0, 1.0, 0.5)
+    except NotImplementedError:
+        return "0.2 to do"
+    sigmoid = {x: 1 / (1 + np.exp(-x)) for x in (2.0, 1.0, 0.5)}
+    slips = {1 - sigmoid[2.0]: "The better picture loses: the exponent is -(a - b) / noise.",
+             sigmoid[1.0]: "You left the noise out: divide the difference by it.",
+             sigmoid[0.5]: "You multiplied by the noise: much noise must bring the share nearer to one half.",
+             2 / 3: "The strengths of Bradley and Terry are exp(utility / noise), not the utilities themselves."}
+    for slip, hint in slips.items():
+        if np.isclose(got, slip):
+            raise AssertionError(hint)
+    assert np.isclose(even, 0.5), f"two equal pictures share the votes, got {even}"
+    assert np.isclose(got, sigmoid[2.0]), f"expected {sigmoid[2.0]:.3f} for utilities 2 and 1 and noise 0.5, got {got}"
+    return "0.2 passed"
+
+
+def check_agreement(student) -> str:
+    """Exercise 0.3. Return "0.3 to do" or "0.3 passed"; raise AssertionError with a hint."""
+    shares = np.array([0.9, 0.6])
+    try:
+        got = student(shares)
+    except NotImplementedError:
+        return "0.3 to do"
+    slips = {(0.81 + 0.36) / 2: "Both may also agree on the OTHER picture: add that case.",
+             0.75: "That is how often a perfect judge agrees with a rater. Here both are raters, and both are noisy.",
+             0.75 ** 2 + 0.25 ** 2: "Average over the pairs last: the mean of squares is not the square of the mean.",
+             (0.18 + 0.48) / 2: "That is how often they disagree."}
+    for slip, hint in slips.items():
+        if np.isclose(got, slip):
+            raise AssertionError(hint)
+    assert np.isclose(got, 0.67), f"expected the mean of 0.9² + 0.1² and 0.6² + 0.4², which is 0.67, got {got}"
+    return "0.3 passed"
+
+
+def check_improve(student) -> str:
+    """Exercise 0.4. Return "0.4 to do" or "0.4 passed"; raise AssertionError with a hint."""
+    prefixes = ["a castle tower", "one golden cat", "portrait of a bishop in the snow"]
+    try:
+        prompts = [student(prefix) for prefix in prefixes]
+    except NotImplementedError:
+        return "0.4 to do"
+    for prefix, prompt in zip(prefixes, prompts, strict=True):
+        assert prompt.startswith(prefix), f"{prompt!r} does not begin with the prefix: you may only add to it"
+        modifiers = parse(prompt).modifiers
+        assert modifiers, f"no modifier of GlyphWorld stands in {prompt!r}: spell them as in the sheet"
+        assert len(modifiers) <= 5, f"{len(modifiers)} modifiers overload the picture: choose fewer."
+        kinds = [CATEGORY_OF[name] for name in modifiers]
+        assert len(set(kinds)) == len(kinds), f"two modifiers of one category get in each other's way: {modifiers}"
+    gains = np.subtract(oracle(prompts), oracle(prefixes))
+    assert gains.mean() >= 1.5, f"a mean gain of {gains.mean():.2f}, wanted 1.5: which words make one idea?"
+    return "0.4 passed"
