@@ -44,6 +44,11 @@ def add_choice(verb: Parser) -> None:
     """Add the options that choose a study."""
     verb.add_argument("--profile", default="tiny", metavar="P", help="tiny (default), small or paper")
     verb.add_argument("--seed", type=int, default=0, metavar="N", help="seeds everything random (default 0)")
+    add_set(verb)
+
+
+def add_set(verb: Parser) -> None:
+    """Add the option that changes the profile's settings."""
     verb.add_argument("--set", action="append", default=[], dest="settings", metavar="a.b=VALUE",
                       help="change a setting of the profile, such as ppo.kl_coef=0.1; may be repeated")
 
@@ -70,6 +75,7 @@ def add_optimize(verbs) -> None:
                     'npkit optimize "a castle tower" --style "pixel art" --exclude 8k --out castle.png')
     verb.add_argument("prompt", metavar="PROMPT", help="the plain prompt; - reads one a line from standard input")
     verb.add_argument("--profile", default="tiny", metavar="P", help="tiny (default), small or paper")
+    add_set(verb)
     verb.add_argument("--policy", default="ppo", metavar="ppo|sft|FOLDER", help="which policy writes (default ppo)")
     for category in CATEGORIES:
         verb.add_argument(f"--{category}", action="append", default=[], metavar="W",
