@@ -230,8 +230,8 @@ def save_judge(clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
         image_std=[0.5] * 3).save_pretrained(folder)
 
 
-def train_judges(folder: Path, pipeline_folder: Path | None, out: Path, *, clip_steps: int = 700, vote_steps: int = 450,
-                 aesthetic_steps: int = 1500, num_chunks: int = 16) -> None:
+def train_judges(folder: Path, pipeline_folder: Path | None, out: Path, *, clip_steps: tuple[int, int] = (700, 400),
+                 vote_steps: int = 350, aesthetic_steps: int = 1500, num_chunks: int = 16) -> None:
     """Write `pickscore-tiny`, `heldout-tiny` and `aesthetic-tiny.safetensors` under `out`; resumes from `folder`.
 
     `folder` holds the rendered dataset. With `pipeline_folder` half of the pictures voted on are the pipeline's.
@@ -241,7 +241,7 @@ def train_judges(folder: Path, pipeline_folder: Path | None, out: Path, *, clip_
     tokenizer = build_tokenizer(captions[:20_000])
     votes = load_votes(folder / "votes", num_chunks, load_painter(pipeline_folder) if pipeline_folder else None)
     for seed, (judge, population) in enumerate((("pickscore", "public"), ("heldout", "critics"))):
-        clip = train_clip(pictures, captions, tokenizer, folder, clip_steps, seed, f"{judge}-clip")
+        clip = train_clip(pictures, captions, tokenizer, folder, clip_steps[seed], seed, f"{judge}-clip")
         clip = train_votes(clip, votes, tokenizer, folder, vote_steps, population, seed, f"{judge}-votes")
         save_judge(clip, tokenizer, out / f"{judge}-tiny")
         if judge == "pickscore":
