@@ -30,12 +30,17 @@ class Exercise:
     imports: str
 
     def judge(self, code: str) -> str:
-        """Define the student's function with `code`, after the notebook's imports, and return the check's answer."""
+        """Run `code` after the notebook's imports and return what the check says of its last function."""
         names: dict = {}
         exec(self.imports, names)  # noqa: S102 (the notebook's own code)
         exec(code, names)  # noqa: S102
         check = getattr(import_module(f"npkit.checks.{self.stage}"), self.check)
-        return check(names[self.function])
+        return check(names[last_function(code)])
+
+
+def last_function(code: str) -> str:
+    """Return the name of the last function that `code` defines."""
+    return [node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)][-1]
 
 
 def read(path: Path):

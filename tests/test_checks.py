@@ -16,6 +16,7 @@ def name(exercise: anatomy.Exercise) -> str:
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=name)
 def test_stub_is_to_do_and_solution_passes(exercise):
+    assert anatomy.last_function(exercise.stub) == anatomy.last_function(exercise.solution) == exercise.function
     assert re.fullmatch(r"\d\.\d+ to do", exercise.judge(exercise.stub))
     assert exercise.judge(exercise.solution) == exercise.judge(exercise.stub).replace("to do", "passed")
 
