@@ -1,6 +1,7 @@
 """GlyphWorld: pictures, prompts, raters and the losses of its judges, on numbers worked by hand."""
 import json
 import math
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -129,8 +130,8 @@ def test_prompts_look_like_what_people_write():
     prefixes = [prompt.partition(",")[0].rstrip() for prompt in prompts]
     assert len(set(prefixes)) > 1500
     assert prefixes.count("a sun") > 10
-    assert 0.1 < np.mean([", " + prompt.partition(", ")[2] != prompt[len(prefix):] for prompt, prefix in
-                          zip(prompts, prefixes, strict=True) if "," in prompt]) < 0.35  # slips of the pen
+    slips = [prompt for prompt in prompts if re.search(r",,|,$|,(?! )| ,|[A-Z]", prompt)]
+    assert 0.08 < len(slips) / len(prompts) < 0.18
 
 
 def test_no_prompts_are_no_prompts():
@@ -354,7 +355,7 @@ def test_agreement_of_a_perfect_judge_beats_a_rater(monkeypatch):
     votes = judge_training.make_votes(4, None)
     truth = votes.utilities["public"]
     by_judge, by_rater, pairs = measure.agreement(truth, votes, "public")
-    assert pairs == 180
+    assert 150 < pairs <= 180  # two raters cannot vote on one picture twice
     assert by_judge > by_rater > 0.5
     assert measure.agreement(-truth, votes, "public")[0] == pytest.approx(1 - by_judge)
 

@@ -178,9 +178,10 @@ def agreement(scores: np.ndarray, votes: VoteSet, population: str) -> tuple[floa
     by_judge, by_rater = [], []
     for group, worth in zip(scores, votes.utilities[population], strict=True):
         for one, other in combinations(range(GROUP), 2):
-            first, second = (vote(worth[one], worth[other], rng, noise) for _ in range(2))
-            by_judge.append((group[one] > group[other]) == first)
-            by_rater.append(second == first)
+            if worth[one] != worth[other]:  # two prompts of a group may have no modifiers: one picture, no choice
+                first, second = (vote(worth[one], worth[other], rng, noise) for _ in range(2))
+                by_judge.append((group[one] > group[other]) == first)
+                by_rater.append(second == first)
     return float(np.mean(by_judge)), float(np.mean(by_rater)), len(by_judge)
 
 
