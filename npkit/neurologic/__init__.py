@@ -1,0 +1,20 @@
+"""NeuroLogic decoding: constraints as clauses, clauses as an automaton, the automaton inside a beam search."""
+from npkit.neurologic.clauses import (
+    CNF,
+    Certificate,
+    Clause,
+    ClauseResult,
+    Constraints,
+    Literal,
+    any_of,
+    certify,
+    default_clauses,
+    find,
+    merge,
+    satisfied,
+)
+from npkit.neurologic.decoding import Decoded, decode
+from npkit.neurologic.table import coverage, tabulate
+
+__all__ = ["CNF", "Certificate", "Clause", "ClauseResult", "Constraints", "Decoded", "Literal", "any_of", "certify",
+           "coverage", "decode", "default_clauses", "find", "merge", "satisfied", "tabulate"]

@@ -1,0 +1,128 @@
+"""Automaton: bytes, boundaries, every spelling of a banned phrase, and the tokens a text still needs."""
+import random
+from functools import cache
+
+import pytest
+import torch
+
+from npkit.errors import NpkitError
+from npkit.neurologic.automaton import BAN, BREAK, FAR, compile_constraints, read_vocabulary, stack
+from npkit.neurologic.clauses import Constraints, any_of
+from npkit.neurologic.toy import toy_policy
+from npkit.policy import train_tokenizer
+
+TEXTS = ["a fox, oil painting, highly detailed, concept art", "trending on artstation, art nouveau, 4k, 8k texture",
+         "the context of a text, watermarks, blurry watermark"]
+
+
+@cache
+def vocabulary():
+    tokenizer = train_tokenizer(TEXTS, 400)
+    return read_vocabulary(tokenizer, len(tokenizer))
+
+
+def state(constraints, text):
+    """Return what `text` confirms, what the end of its last word would, and its node."""
+    machine = compile_constraints(constraints, vocabulary())
+    node, bits = machine.read_text(text)
+    return int(bits), int(machine.pending[node]), node
+
+
+def test_tokens_are_read_as_bytes():
+    words = vocabulary()
+    for token_id in range(len(words.never)):
+        spelling = bytes(byte for byte in words.token_bytes[token_id].tolist() if byte < 256)
+        if words.never[token_id]:
+            assert spelling == b""
+        elif spelling.isascii():
+            assert words.tokenizer.decode([token_id]) == spelling.decode()
+    special = [words.tokenizer.eos_token_id, words.tokenizer.pad_token_id, *words.tokenizer.encode("\n\t\x00")]
+    assert words.never[special].all()
+
+
+def test_fewest_tokens():
+    words = vocabulary()
+    assert len(words.fewest(b" oil painting")) <= len(words.tokenizer.encode(" oil painting"))
+    assert words.fewest(b"") == [] == words.fewest(b"\n")
+
+
+def test_a_tokenizer_without_bytes_is_refused():
+    _, tokenizer = toy_policy([" fox", "…"], {})
+    with pytest.raises(NpkitError, match="byte-level"):
+        read_vocabulary(tokenizer, len(tokenizer))
+
+
+@pytest.mark.parametrize(("text", "confirmed", "pending"), [
+    ("a art", 0, 1), ("a art,", 1, 0), ("a arts", 0, 0), ("a arts,", 0, 0), ("smart,", 0, 0), ("art", 0, 1),
+    ("ART.", 1, 0), ("concept art", 0, 3), ("concept art,", 3, 0), ("concept  art,", 1, 0), ("conceptart,", 0, 0),
+    ("a concept concept art", 0, 3),
+    ("concept artstation,", 0, 0), ("trending on artstation", 0, 4), ("trending on artstation ", 4, 0),
+    ("14k", 0, 0), ("4k", 0, 8), ("4kids", 0, 0), ("4k,", 8, 0), ("RENÉ ", 16, 0), ("rené,", 16, 0), ("rene,", 0, 0)])
+def test_a_phrase_counts_as_whole_words_only(text, confirmed, pending):
+    wanted = [any_of("art"), any_of("concept art"), any_of("trending on artstation"), any_of("4k"), any_of("René")]
+    bits, waiting, _ = state(Constraints(tuple(("c", clause) for clause in wanted)), text)
+    assert (bits & ~BAN, waiting) == (confirmed, pending)
+
+
+@pytest.mark.parametrize(("text", "banned"), [
+    ("texture", False), ("context", False), ("a text,", True), ("TEXT ", True), ("text", False),
+    ("oil painting,", True), ("oil  p", True), ("oil paintings,", False),
+    ("text—", True), ("…text.", True), ("a#b", True), ("a # b", True)])
+def test_a_ban_fires_at_the_end_of_its_word(text, banned):
+    bits, _, _ = state(Constraints((), ("text", "oil painting", "#")), text)
+    assert bool(bits & BAN) == banned
+
+
+def test_no_spelling_of_a_banned_phrase_slips_through():
+    words, draw = vocabulary(), random.Random(0)
+    machine = compile_constraints(Constraints((), ("watermark", "highly detailed")), words)
+    for trial in range(200):
+        text = draw.choice([" watermark,", " Watermark ", " highly detailed.", "-HIGHLY dEtailed-"]).encode()
+        node, bits = torch.tensor(BREAK), 0
+        while text:
+            length = draw.choice([size for size in range(1, len(text) + 1) if text[:size] in words.ids])
+            node, new = machine.read(node, words.token_bytes[words.ids[text[:length]]])
+            text, bits = text[length:], bits | int(new)
+        assert bits & BAN, trial
+
+
+TOKENS = [" oil", " painting", " art", "s", ",", " dark"]
+
+
+def need(constraints, text):
+    """Return the tokens that `text` still needs over the toy vocabulary."""
+    model, tokenizer = toy_policy(TOKENS, {})
+    machine = compile_constraints(constraints, read_vocabulary(tokenizer, model.config.vocab_size))
+    node, bits = machine.read_text(text)
+    return int(machine.assess(node[None, None], (bits & machine.full)[None])[0])
+
+
+@pytest.mark.parametrize(("text", "tokens"), [
+    (" fox", 3), (" fox, oil", 2), (" fox, oil painting", 1), (" fox, oil paintings", 3), (" art,", 2),
+    (" arts, oil", 2), (" oil painting, art", 0), (" art oil painting,", 0)])
+def test_tokens_still_needed(text, tokens):
+    wanted = (("format", any_of("oil painting")), ("style", any_of("art", "dark art")))
+    assert need(Constraints(wanted), text) == tokens
+
+
+@pytest.mark.parametrize(("text", "tokens"), [(" dark", 2), (" fox", 1), (" dark,", 1), (" painting", 1)])
+def test_a_ban_in_the_way_costs_a_detour(text, tokens):
+    assert need(Constraints((("medium", any_of("oil")),), ("dark oil", "paintings")), text) == tokens
+
+
+def test_a_pending_ban_must_be_escaped_and_the_impossible_is_far():
+    assert need(Constraints((), ("painting",)), " painting") == 1  # "paintings" is another word
+    assert need(Constraints((("medium", any_of("ink")),)), " fox") >= FAR  # no token writes it
+
+
+def test_stacked_automata_keep_their_own_states():
+    machines = [compile_constraints(constraints, vocabulary()) for constraints in (
+        Constraints((("a", any_of("art")), ("b", any_of("4k")))), Constraints((), ("text",)))]
+    both = stack([*machines, machines[0]], fill_token=0)
+    assert both.root.tolist() == [0, len(machines[0].delta), 0] and both.full.tolist() == [3, 0, 3]
+    assert len(both.delta) == sum(len(machine.delta) for machine in machines)
+    node, bits = both.read(both.root + BREAK, torch.tensor(list(b"4k, text,")).expand(3, -1))
+    assert [int(value) for value in bits] == [2, BAN, 2]
+    needed, _ = both.assess(node[:, None], (bits & both.full)[:, None])
+    alone, _ = machines[0].assess(torch.tensor([[BREAK]]), torch.tensor([[2]]))
+    assert needed.flatten().tolist() == [int(alone), 0, int(alone)]

@@ -1,0 +1,84 @@
+"""Clauses: word boundaries, contradictions, the user's wishes over the defaults, certificates."""
+import numpy as np
+import pytest
+
+from npkit import keywords
+from npkit.errors import NpkitError
+from npkit.neurologic import Constraints, Literal, any_of, certify, default_clauses, find, merge, satisfied
+
+
+@pytest.mark.parametrize(("phrase", "text", "span"), [
+    ("text", "some Text, here", (5, 9)), ("text", "texture", None), ("text", "context", None),
+    ("text", "a text", (2, 6)), ("4k", "14k", None), ("4k", "4kids", None),
+    ("4k", "uhd 4k.", (4, 6)), ("ukiyo-e", "a ukiyo-e", (2, 9)),
+    ("art", "art nouveau", (0, 3)), ("oil painting", "Oil  Painting", (0, 13)), ("rené", "RENÉ MAGRITTE", (0, 4)),
+    ("caf", "café", None), ("城", "大城市", (1, 2)), ("🔥", "fire🔥", (4, 5)), ("(sic)", "so(sic)so", (2, 7)),
+    ("oil\npainting", "oil painting", (0, 12)), ("a_b", "a_b_c", None)])
+def test_find_respects_word_boundaries(phrase, text, span):
+    assert find(phrase, text) == span
+
+
+def test_clause_states():
+    cnf = (any_of("oil painting", "watercolor"), (Literal("text", positive=False),))
+    assert satisfied(cnf, "a fox, watercolor") == [True, True]
+    assert satisfied(cnf, "a fox, watercolor, text") == [True, False]
+    assert satisfied(cnf, "a fox, context") == [False, True]
+    assert satisfied((), "anything") == []
+
+
+def test_constraints_of_a_cnf():
+    constraints = Constraints.from_cnf((any_of("oil", "ink"), (Literal("text", positive=False),)))
+    assert constraints.wanted == (("clause 1", any_of("oil", "ink")),) and constraints.excluded == ("text",)
+    assert satisfied(constraints.cnf, "ink") == [True, True]
+    with pytest.raises(NpkitError, match="negative literal"):
+        Constraints.from_cnf(((Literal("oil"), Literal("text", positive=False)),))
+
+
+@pytest.mark.parametrize(("user", "require", "exclude", "sentence"), [
+    ({}, ["8k"], ["8k"], "'8k' is both required .require. and excluded"),
+    ({"style": ["Pop  Art"]}, [], ["pop art"], "both required"),
+    ({"style": ["dark oil painting", "ink"]}, [], ["oil"], "contains the excluded 'oil'"),
+    ({}, [""], [], "at least one word"), ({}, [], ["  "], "at least one word"), ({"style": ["\n"]}, [], [], "one word"),
+    ({"mood": ["calm"]}, [], [], "unknown category 'mood'"),
+    ({}, [f"word{number}" for number in range(61)], [], "61 clauses are too many"),
+])
+def test_contradictions_are_one_sentence(user, require, exclude, sentence):
+    with pytest.raises(NpkitError, match=sentence) as caught:
+        merge({}, user, require, exclude)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_ban_inside_another_word_is_no_contradiction():
+    assert merge({}, {"style": ["texture"]}, ["context"], ["text"]).excluded == ("text",)
+
+
+def test_user_words_replace_only_their_category():
+    defaults = {"style": any_of("anime", "8k anime"), "booster": any_of("8k", "sharp focus")}
+    merged = merge(defaults, {"style": ["pixel art", "my own style", "pixel art"]}, ["fog"], ["8k"])
+    assert merged.wanted == (("style", any_of("pixel art", "my own style")), ("booster", any_of("sharp focus")),
+                             ("require", any_of("fog")))
+    with pytest.raises(NpkitError, match="'booster' is empty"):
+        merge(defaults, {}, [], ["8k", "sharp focus"])
+
+
+def test_default_clauses_draw_five_keywords_by_seed():
+    words = keywords.load()
+    first, again, other = (default_clauses(words, 5, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    assert first == again != other
+    assert list(first) == list(keywords.CATEGORIES)
+    for category, clause in first.items():
+        phrases = [keyword.phrase for keyword in words[category]]
+        assert len(set(clause)) == 5 and all(literal.phrase in phrases for literal in clause)
+
+
+def test_certificate_names_words_and_places():
+    constraints = Constraints((("style", any_of("art", "Pop Art")), ("vibe", any_of("moody"))), ("text", "8k"))
+    certificate = certify(constraints, "a cat, pop art, context")
+    style, vibe = certificate.clauses
+    assert (style.satisfied_by, style.start, style.end) == ("pop art", 7, 14)
+    assert (vibe.satisfied_by, vibe.start, vibe.end) == (None, None, None)
+    assert certificate.excluded == ("text", "8k") and certificate.violations == () and not certificate.holds
+    assert certify(constraints, "moody pop art").holds
+    assert certify(constraints, "moody pop art, 8K").violations == ("8k",)
+    assert certificate.to_dict()["clauses"][0] == {
+        "category": "style", "any_of": ("art", "Pop Art"), "satisfied_by": "pop art", "start": 7, "end": 14}

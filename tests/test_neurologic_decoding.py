@@ -1,0 +1,177 @@
+"""Decoding: constraints hold on the text, the best text is found, a batch changes nothing, errors come first."""
+import itertools
+import re
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from npkit.errors import NpkitError, PrefixTooLong
+from npkit.neurologic import Constraints, any_of, certify, decode, find
+from npkit.neurologic.decoding import keep_slots, take_turns
+from npkit.neurologic.toy import toy_policy
+from npkit.policy import build_policy, sequence_logprobs
+from npkit.profiles import NeurologicConfig, PolicyConfig
+
+PHRASES = ["art", "art nouveau", "concept art", "artstation", "trending on artstation", "4k", "8k", "14k", "text",
+           "texture", "ukiyo-e", "highly detailed", "Greg Rutkowski", "greg", "rené magritte", "d&d", "🔥", "城", "a_b",
+           "by van gogh", "oil painting", "painting", "dark oil painting", "e", "s", "a", "of", "(sic)", "Straße"]
+PREFIXES = ["a fox", "Concept", "an oil", "the context,", "a 1", "a cat -", "straßen", "trending on", "a \"quote\""]
+
+
+@cache
+def policy():
+    """A GPT-2 with random weights and a BPE of its own: it has no idea, so every rule is put to the test."""
+    model, tokenizer = build_policy(PolicyConfig(num_layers=2, hidden_size=32, vocab_size=400), 3 * PHRASES, seed=0)
+    with torch.no_grad():
+        model.transformer.wte.weight.mul_(8)  # far from uniform: some tokens are very likely
+    return model.eval(), tokenizer
+
+
+def holds(phrase, text):
+    """An independent reading of "occurs as whole words"."""
+    bare = phrase in ("🔥", "城", "(sic)")  # no letters of an alphabet at the edges: found anywhere
+    return phrase in text if bare else re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text, re.IGNORECASE)
+
+
+def random_constraints(rng, prefix):
+    """Return random clauses and bans without a contradiction."""
+    def phrases(most):
+        return [str(phrase) for phrase in rng.choice(PHRASES, rng.integers(0, most + 1), replace=False)]
+
+    excluded = [phrase for phrase in phrases(5) if not find(phrase, prefix)]
+    clauses = [[phrase for phrase in phrases(4) if not any(find(banned, phrase) for banned in excluded)]
+               for _ in range(rng.integers(0, 5))]
+    return Constraints(tuple(("clause", any_of(*clause)) for clause in clauses if clause), tuple(excluded))
+
+
+def test_two_hundred_random_constraint_sets_hold_on_the_text():
+    rng = np.random.default_rng(0)
+    prefixes = [PREFIXES[number % len(PREFIXES)] for number in range(240)]
+    sets = [random_constraints(rng, prefix) for prefix in prefixes]
+    config = NeurologicConfig(max_new_tokens=40, beam_size=3)
+    decoded = decode(*policy(), prefixes, sets, config)
+    assert sum(len(constraints.wanted) for constraints in sets) > 300 < sum(len(each.excluded) for each in sets)
+    for prefix, constraints, found in zip(prefixes, sets, decoded):
+        assert found.prompt == prefix + found.completion and "\n" not in found.prompt
+        assert not prefix[-1].isalnum() or not found.completion[:1].isalnum()
+        for _, clause in constraints.wanted:
+            assert any(holds(literal.phrase, found.prompt) for literal in clause), (found.prompt, clause)
+        for phrase in constraints.excluded:
+            assert not holds(phrase, found.prompt), (found.prompt, phrase)
+        assert found.certificate.holds and np.isfinite(found.logprob)
+        assert len(policy()[1].encode(found.completion)) <= 3 * config.max_new_tokens
+
+
+def test_a_batch_gives_what_each_prefix_gives_alone():
+    rng = np.random.default_rng(1)
+    sets = [random_constraints(rng, prefix) for prefix in PREFIXES]
+    config = NeurologicConfig(max_new_tokens=24, beam_size=3)
+    together = decode(*policy(), PREFIXES, sets, config)
+    alone = [decode(*policy(), [prefix], constraints, config)[0] for prefix, constraints in zip(PREFIXES, sets)]
+    assert [found.completion for found in together] == [found.completion for found in alone]
+    np.testing.assert_allclose([found.logprob for found in together], [found.logprob for found in alone], rtol=1e-4)
+
+
+# The toy policy: every text can be written down ----------------------------------------------------------------------
+TOKENS = [" red", " fox", " oil", " art", "s", ","]
+
+
+def every_text(model, constraints, prefix, last, config):
+    """Return value, log-probability and text of the best of all texts: no search, no automaton."""
+    logprobs = model.lm_head.weight.T.log_softmax(-1).tolist()
+    best = (-np.inf, 0.0, "")
+    for length in range(config.max_new_tokens + 1):
+        for chosen in itertools.product(range(len(TOKENS)), repeat=length):
+            ends = [len(TOKENS)] if length < config.max_new_tokens else []
+            path = [last, *chosen, *ends]
+            logprob = sum(logprobs[before][after] for before, after in itertools.pairwise(path))
+            value = logprob / max(1, len(path) - 1) ** config.length_penalty
+            text = "".join(TOKENS[token] for token in chosen)
+            if value > best[0] and text[:1] != "s" and certify(constraints, prefix + text).holds:
+                best = (value, logprob, text)
+    return best
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_wide_beam_finds_the_best_of_all_texts(seed):
+    rng = np.random.default_rng(seed)
+    rows = rng.dirichlet(np.full(len(TOKENS) + 1, 0.5), len(TOKENS))
+    model, tokenizer = toy_policy(TOKENS, {token: dict(zip([*TOKENS, ""], row)) for token, row in zip(TOKENS, rows)})
+    words = {"style": ["red", "reds", "fox", "red fox"], "artist": ["oil", "art", "arts", "oil art"]}  # none shared
+    wanted = tuple((name, any_of(*rng.choice(words[name], 2, replace=False))) for name in list(words)[:seed % 3])
+    excluded = tuple(rng.choice(["oils", "art fox", "red red", ",", "art oil"], 2, replace=False))
+    constraints = Constraints(wanted, excluded)
+    config = NeurologicConfig(max_new_tokens=4, beam_size=300, sat_tolerance=9, length_penalty=float(seed % 2))
+    found = decode(model, tokenizer, [" fox"], constraints, config)[0]
+    _, logprob, text = every_text(model, constraints, " fox", 1, config)
+    assert found.completion == text
+    assert found.logprob == pytest.approx(logprob, abs=1e-3)
+
+
+def test_worked_example_with_and_without_a_clause():
+    probs = {" fox": {",": 0.8, "": 0.2}, ",": {" red": 0.9, " oil": 0.1}, " red": {"": 0.7, ",": 0.3},
+             " oil": {"": 1.0}}
+    policy = toy_policy(TOKENS, probs)
+    config = NeurologicConfig(max_new_tokens=6, beam_size=2, length_penalty=0.0)
+    free, oil, no_red = (decode(*policy, [" fox"], constraints, config)[0] for constraints in (
+        Constraints(), Constraints((("medium", any_of("oil")),)), Constraints((), ("red",))))
+    assert (free.completion, oil.completion, no_red.completion) == (", red", ", oil", "")
+    np.testing.assert_allclose(np.exp([free.logprob, oil.logprob, no_red.logprob]), [0.8 * 0.9 * 0.7, 0.8 * 0.1, 0.2],
+                               rtol=1e-3)
+
+
+def test_logprob_is_the_policys():
+    model, tokenizer = toy_policy(TOKENS, {" fox": {",": 0.6}, ",": {" red": 0.5}})
+    found = decode(model, tokenizer, [" fox"], Constraints((("c", any_of("art")),)),
+                   NeurologicConfig(max_new_tokens=8, length_penalty=0.0))[0]
+    (expected,) = sequence_logprobs(model, tokenizer, [" fox"], [found.completion])
+    assert found.logprob == pytest.approx(expected, abs=1e-3)
+
+
+# The border between prefix and completion ----------------------------------------------------------------------------
+@pytest.mark.parametrize(("prefix", "wanted", "excluded", "completion"), [
+    (" red", "red", (), ""), (" oil", "oil art", (), " art"), (" oil", "art", ("oil art",), ", art"),
+    (" red fox", "fox", (), ""), (" art", "arts", (), " arts")])
+def test_the_whole_prompt_is_judged(prefix, wanted, excluded, completion):
+    policy = toy_policy(TOKENS, {token: {"": 0.85, ",": 0.05} for token in TOKENS})
+    config = NeurologicConfig(max_new_tokens=4, length_penalty=0.0)
+    found = decode(*policy, [prefix], Constraints((("c", any_of(wanted)),), excluded), config)[0]
+    assert found.completion == completion
+
+
+@pytest.mark.parametrize(("prefix", "constraints", "sentence"), [
+    (" fox", Constraints((("c", any_of("red fox")), ("d", any_of("arts")))), "need 4 new tokens, max_new_tokens is 3"),
+    (" fox", Constraints((("c", any_of("ink")),)), "cannot all be written"),
+    (" red fox", Constraints((), ("fox",)), "the prefix itself contains the excluded 'fox'"),
+    (" fox", Constraints((("c", ()),)), "is empty"), (" fox", Constraints((("c", any_of("oil")),), ("OIL",)), "both"),
+    (" ", Constraints(), "prefix is empty"),
+])
+def test_errors_before_decoding(prefix, constraints, sentence):
+    with pytest.raises(NpkitError, match=sentence):
+        decode(*toy_policy(TOKENS, {}), [prefix], constraints, NeurologicConfig(max_new_tokens=3))
+
+
+def test_a_prefix_without_room_is_refused():
+    with pytest.raises(PrefixTooLong, match="31 tokens, the policy takes 28"):
+        decode(*toy_policy(TOKENS, {}), [" fox" * 31], Constraints(), NeurologicConfig(max_new_tokens=4))
+
+
+def test_pruning_by_likelihood_keeps_the_promise():
+    config = NeurologicConfig(max_new_tokens=16, beam_size=3, prune_factor=1)
+    constraints = Constraints((("c", any_of("oil painting")), ("d", any_of("4k"))), ("s", "a"))
+    assert all(found.certificate.holds for found in decode(*policy(), ["the fox", "one cat"], constraints, config))
+
+
+# The parts of a step -------------------------------------------------------------------------------------------------
+def test_groups_take_turns():
+    rank = torch.tensor([[9.0, 8.0, 7.0, 6.0, 5.0, -torch.inf]])
+    group = torch.tensor([[0, 0, 0, 1, 2, 3]])
+    assert take_turns(rank, group, 6).tolist() == [[0, 3, 4, 1, 2, 5]]
+
+
+def test_slots_are_kept():
+    parent = torch.tensor([[2, 2, 0], [1, 1, 1], [0, 1, 2]])
+    moved = parent.gather(1, keep_slots(parent))
+    assert moved.tolist() == [[0, 2, 2], [1, 1, 1], [0, 1, 2]]
