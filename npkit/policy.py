@@ -51,7 +51,7 @@ def build_policy(config: PolicyConfig, prompts: Iterable[str], seed: int) -> Pol
         bos_token_id=tokenizer.eos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return GPT2LMHeadModel(architecture), tokenizer
+        return named_loss(GPT2LMHeadModel(architecture)), tokenizer
 
 
 def load_policy(name: str | Path) -> Policy:
@@ -68,7 +68,13 @@ def load_policy(name: str | Path) -> Policy:
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise NpkitError(f"policy {source!r} has {len(tokenizer)} tokens in its tokenizer and only "
                          f"{model.get_input_embeddings().num_embeddings} in its model: they do not belong together")
-    return with_pad_token(model, tokenizer)
+    return with_pad_token(named_loss(model), tokenizer)
+
+
+def named_loss(model: PreTrainedModel) -> PreTrainedModel:
+    """Return `model` with its loss named: GPT-2's is None, which warns and deflates the loss of padded batches."""
+    model.loss_type = "ForCausalLM"
+    return model
 
 
 def with_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Policy:

@@ -110,7 +110,6 @@ def train_sft(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, datase
     mean_tokens = sum(map(len, train)) / len(train)
     settings = trainer_settings(config, rows_per_step=max(1, round(config.batch_size * mean_tokens / block)),
                                 seed=seed, folder=folder, block=block, on_cpu=model.device.type == "cpu")
-    model.loss_type = "ForCausalLM"  # GPT-2's is None, which deflates the loss of padded batches
     trainer = trl.SFTTrainer(model, args=settings, train_dataset=Dataset.from_dict({"input_ids": train}),
                              processing_class=tokenizer, callbacks=list(callbacks))
     trainer.remove_callback(PrinterCallback)  # it prints every row of the log
