@@ -13,7 +13,8 @@ from npkit.errors import NpkitError
 from npkit.stats import Interval, effect_size, paired_bootstrap, sign_flip_p, win_rate
 
 if TYPE_CHECKING:
-    from npkit.rewards import Scorer  # imports torch, which reading a table does not need
+    from npkit.images import ImageModel  # these import torch, which reading a table does not need
+    from npkit.rewards import Scorer
 
 VARIANTS = ("prefix", "human", "sft", "sft+nl", "ppo", "ppo+nl")
 PAPER_AESTHETIC = dict(zip(VARIANTS, (5.64, 5.92, 6.02, 6.05, 6.22, 6.27), strict=True))  # recalled: to confirm
@@ -93,6 +94,12 @@ def evaluate(prompts_by_variant: Mapping[str, Sequence[str]], prefixes: Sequence
             scores = scorer.scores(part["prefix"].tolist(), part["prompt"].tolist(), seed + number)
             parts += [part.assign(judge=judge, score=values.tolist()) for judge, values in scores.items()]
     return pd.concat(parts, ignore_index=True)
+
+
+def truncated(prompts_by_variant: Mapping[str, Sequence[str]], image_model: "ImageModel") -> dict[str, float]:
+    """Return the share of each variant's prompts whose end the text encoder cannot read, as metrics by variant."""
+    return {f"truncated/{variant}": float(np.mean(np.array(image_model.num_tokens(prompts)) > image_model.max_tokens))
+            for variant, prompts in prompts_by_variant.items()}
 
 
 def paired_scores(rows: pd.DataFrame, judge: str) -> pd.DataFrame:

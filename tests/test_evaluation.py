@@ -1,4 +1,6 @@
 """The evaluation's prompts, pairing, tables and metrics, on a scorer whose every score is known by hand."""
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -105,6 +107,12 @@ def test_picture_seeds_of_different_studies_never_meet():
     groups = 100_000 // evaluation.GROUP  # of the paper's number of prefixes
     assert min(np.diff(firsts)) >= groups
     assert firsts[0] >= 1_000_000
+
+
+def test_truncated_prompts_are_a_share_of_each_variant():
+    model = SimpleNamespace(max_tokens=3, num_tokens=lambda prompts: [len(prompt.split()) for prompt in prompts])
+    shares = evaluation.truncated({"prefix": ["a b c", "a"], "ppo": ["a b c d", "a b c"]}, model)
+    assert shares == {"truncated/prefix": 0, "truncated/ppo": 0.5}
 
 
 def test_scores_are_paired_by_prefix_and_averaged_over_seeds(rows):
