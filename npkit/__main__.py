@@ -136,10 +136,9 @@ def status(args: argparse.Namespace) -> int:
     runs = [open_run(stage, args.profile, args.seed, parse_settings(args.settings)) for stage in STAGES]
     print(", ".join(f"{name} {version}" for name, version in versions().items()))
     print(f"device {runs[0].device}; profile {args.profile}, seed {args.seed}; artifacts in {home() / 'artifacts'}\n")
-    makers = [each for each in runs if STAGES[each.stage].sections]
-    for each in makers:
+    for each in runs:
         print(f"{each.stage:<12}{each.key:<14}{age(each):<14}{headline(each)}".rstrip())
-    missing = [each for each in makers if each.artifact is None]
+    missing = [each for each in runs if each.artifact is None]
     print("\nnext: " + (f"npkit run --until {STAGES[missing[0].stage].notebook}{missing[0].options}" if missing else
                         f"all artifacts are there; npkit run{runs[0].options} shows the table and writes the report"))
     return 0

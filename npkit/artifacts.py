@@ -24,14 +24,15 @@ PACKAGES = ("torch", "transformers", "trl", "diffusers", "datasets", "numpy")
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the study: its notebook, the stages it reads and the profile's sections it depends on."""
+    """One step of the study: its notebook, the stages it reads, the profile's sections and the code it depends on."""
     notebook: str
     inputs: tuple[str, ...] = ()
     sections: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
 
 
 STAGES = {
-    "glyphworld": Stage("00_glyphworld"),
+    "glyphworld": Stage("00_glyphworld", code=("npkit.glyphworld:",)),
     "data": Stage("01_data_and_prefixes", (), ("data",)),
     "sft": Stage("02_sft", ("data",), ("policy", "sft")),
     "ppo": Stage("03_ppo", ("data", "sft"), ("ppo", "images", "judges")),
@@ -181,12 +182,13 @@ class Run:
         return Run(stage, self.config, self.seed, self.settings)
 
     def _sources(self) -> dict[str, str]:
-        """Fingerprints of the models, corpora and word lists that this stage's settings name."""
-        config, sections = self.config, STAGES[self.stage].sections
+        """Fingerprints of the models, corpora, word lists and code that this stage names."""
+        config, stage = self.config, STAGES[self.stage]
         names = {"data": [config.data.source], "policy": [config.policy.pretrained], "images": [config.images.model],
                  "judges": [name for judge in config.judges for name in (judge.model, judge.head, judge.processor)],
                  "neurologic": [config.neurologic.keywords]}
-        return {name: profiles.fingerprint(name) for section in sections for name in names.get(section, []) if name}
+        named = [*stage.code, *(name for section in stage.sections for name in names.get(section, []))]
+        return {name: profiles.fingerprint(name) for name in named if name}
 
     def _write_manifest(self, folder: Path, metrics: dict[str, float], seconds: float) -> None:
         config = {name: _plain(getattr(self.config, name)) for name in STAGES[self.stage].sections}

@@ -37,7 +37,7 @@ class Study:
     def kept(self, run: Run) -> bool:
         """Say whether the artifact exists and the executed copy is complete and of today's notebook."""
         copy = self.executed(run)
-        if not copy.exists() or (STAGES[run.stage].sections and run.artifact is None):
+        if not copy.exists() or run.artifact is None:
             return False
         facts = json.loads(copy.read_text(encoding="utf-8"))["metadata"].get("npkit", {})
         return (facts.get("key"), facts.get("source")) == (run.key, digest(source_of(run)))
@@ -161,7 +161,7 @@ def execute(study: Study, run: Run) -> None:
     except (papermill.PapermillException, RuntimeError, TimeoutError) as error:
         print("failed", file=sys.stderr)
         raise explain(error, study, run, draft) from None
-    problem = hidden_problem(notebook) or (STAGES[run.stage].sections and not run.artifact and "it wrote no artifact")
+    problem = hidden_problem(notebook) or ("" if run.artifact else f"it wrote no artifact {run.key}")
     if problem:
         print("failed", file=sys.stderr)
         raise NotebookFailed(f"{copy.stem} failed: {problem}; see {draft.rename(failed_copy(copy))}")

@@ -84,9 +84,10 @@ def test_status_says_what_is_there_and_what_is_next(capsys, npkit_home):
     assert main(["status", "--seed", "2"]) == 0
     output = capsys.readouterr().out
     assert "torch" in output
-    assert "next: npkit run --until 01_data_and_prefixes --seed 2" in output
+    assert "next: npkit run --until 00_glyphworld --seed 2" in output
     assert not npkit_home.exists()
-    open_run("data", "tiny", 2).make(lambda folder: {"num_prompts": 5})
+    for stage in ("glyphworld", "data"):
+        open_run(stage, "tiny", 2).make(lambda folder: {"num_prompts": 5})
     assert main(["status", "--seed", "2"]) == 0
     output = capsys.readouterr().out
     assert "num_prompts 5" in output

@@ -31,10 +31,10 @@ def write_notebook(path, *cells: str, parameters: str = PARAMETERS) -> None:
 
 @pytest.fixture
 def notebooks(tmp_path, monkeypatch):
-    """A folder with our own notebooks 00, which makes nothing, and 01, which makes the data artifact."""
+    """A folder with our own notebooks 00 and 01, which do nothing but make their artifacts."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
-    write_notebook(folder / "00_glyphworld.ipynb", "1 + 1")
+    write_notebook(folder / "00_glyphworld.ipynb", MAKE)
     write_notebook(folder / "01_data_and_prefixes.ipynb", MAKE)
     monkeypatch.setattr(study, "NOTEBOOKS", folder)
     return folder
