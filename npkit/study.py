@@ -202,10 +202,11 @@ def explain(error: Exception, study: Study, run: Run, draft: Path) -> Exception:
         draft.unlink()
         return NpkitError(message)
     place, copy = "before its first cell", study.executed(run)
+    sentence = f"{name}: {shorten(message)}"
     if draft.exists():
         place = failing_cell(json.loads(draft.read_text(encoding="utf-8"))["cells"])
-        place += f"\nsee {draft.rename(failed_copy(copy))}"
-    return NotebookFailed(f"{copy.stem} failed {place}\n{name}: {shorten(message)}")
+        sentence += f"\nsee {draft.rename(failed_copy(copy))}"
+    return NotebookFailed(f"{copy.stem} failed {place}\n{sentence}")
 
 
 def failing_cell(cells: list[dict]) -> str:
@@ -214,7 +215,7 @@ def failing_cell(cells: list[dict]) -> str:
     own = [cell for cell in cells if not added & set(cell["metadata"].get("tags", []))]
     for number, cell in enumerate(own, start=1):
         if cell["cell_type"] == "code" and cell["metadata"].get("papermill", {}).get("status") != "completed":
-            lines = "".join(cell["source"]).splitlines()
+            lines = [line for line in "".join(cell["source"]).splitlines() if line.strip()]
             return "\n".join([f"in cell {number} of {len(own)}:", *(f"    {line}" for line in lines[:5])])
     return "after its last cell"
 
