@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from npkit.glyphworld.training import fit
+from npkit.glyphworld.training import fit, save_half
 
 MAX_TEXT_TOKENS = 64
 SCHEDULER = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
@@ -129,5 +129,5 @@ def save_pipeline(vae: AutoencoderKL, denoiser: Denoiser, tokenizer: CLIPTokeniz
         vae=vae, text_encoder=denoiser.text_encoder, tokenizer=tokenizer, unet=denoiser.unet,
         scheduler=DPMSolverMultistepScheduler(**SCHEDULER), safety_checker=None, feature_extractor=None,
         image_encoder=None, requires_safety_checker=False)
-    pipeline.save_pretrained(folder)
+    save_half(pipeline, folder)
     return pipeline

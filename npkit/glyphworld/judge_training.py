@@ -21,7 +21,7 @@ from npkit.glyphworld.dataset import load_dataset, sample_scene
 from npkit.glyphworld.diffusion import MAX_TEXT_TOKENS, build_tokenizer, encode_text, to_tensor
 from npkit.glyphworld.raters import POPULATIONS, facts, utility
 from npkit.glyphworld.renderer import SIZE, Picture, Scene, render
-from npkit.glyphworld.training import fit
+from npkit.glyphworld.training import fit, save_half
 
 SAMPLING = {"num_inference_steps": 6, "guidance_scale": 2.0}  # as the tiny profile paints
 GROUP = 4  # pictures of one prefix: the plain one and three prompts
@@ -223,7 +223,7 @@ def train_aesthetic(clip: CLIPModel, votes: VoteSet, folder: Path, steps: int, s
 # 5. All of them ------------------------------------------------------------------------------------------------------
 def save_judge(clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
     """Write CLIP, tokenizer and image processor so that `from_pretrained(folder)` finds each."""
-    clip.save_pretrained(folder)
+    save_half(clip, folder)
     tokenizer.save_pretrained(folder)
     CLIPImageProcessorPil(
         size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}, image_mean=[0.5] * 3,
