@@ -14,7 +14,7 @@ def learning_curve(rows: pd.DataFrame, references: Mapping[str, float]) -> Figur
     figure, axes = new_figure(7, 3.4)
     losses = rows.dropna(subset="train/loss")
     axes.plot(losses["step"], losses["train/loss"], color=SFT.color, alpha=0.35, lw=0.8)
-    smooth = losses["train/loss"].ewm(span=25).mean()
+    smooth = losses["train/loss"].ewm(span=12).mean()
     axes.plot(losses["step"], smooth, color=VARIANT_STYLE["sft+nl"].color, lw=2, label="training loss, smoothed")
     for name, loss in references.items():
         axes.axhline(loss, color=MUTED, lw=1, ls="--")
@@ -33,16 +33,15 @@ def token_surprise(tokens: Sequence[str], surprise: Mapping[str, Sequence[float]
         axes.plot(places, values, color=style.color, marker=style.marker, lw=1.5, label=name)
     axes.set(xticks=places, ylabel="surprise (nats)", ylim=(0, None))
     axes.set_xticklabels([token.replace(" ", "␣") for token in tokens], rotation=60, ha="right", family="monospace")
-    axes.legend(loc="upper right", frameon=False)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     return figure
 
 
 def temperatures(table: pd.DataFrame) -> Figure:
-    """Draw how varied and how likely samples are by temperature (columns temperature, distinct, surprise)."""
+    """Draw how varied and how likely samples are by temperature (columns temperature, num_words, surprise)."""
     figure, panels = new_figure(7, 2.8, 1, 2)
-    labels = {"distinct": "distinct completions", "surprise": "surprise of a completion (nats)"}
+    labels = {"num_words": "different words in all completions", "surprise": "surprise of a completion (nats)"}
     for axes, (column, label) in zip(panels, labels.items()):
         axes.plot(table["temperature"], table[column], color=SFT.color, marker=SFT.marker)
-        axes.set(xlabel="temperature", ylabel=label, ylim=(0, None))
-    panels[0].yaxis.set_major_formatter("{x:.0%}")
+        axes.set(xlabel="temperature", ylabel=label, ylim=(0, 1.05 * table[column].max()))
     return figure
