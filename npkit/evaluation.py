@@ -178,10 +178,13 @@ def lengths(rows: pd.DataFrame, judge: str) -> pd.DataFrame:
 def at_equal_length(rows: pd.DataFrame, judge: str, variant: str = "ppo", baseline: str = "sft") -> Interval:
     """Return by how much `variant` beats `baseline` where both add equally many words, with a 95 % interval.
 
-    It is the intercept of the straight line through (difference in words, difference in score), a point a prefix.
+    It is the intercept of the straight line through (difference in words, difference in score), a point a prefix; nan
+    where all prefixes have the same difference in words, which leaves length and policy indistinguishable.
     """
     wide = lengths(rows, judge).pivot(index="prefix", columns="variant")
     words, gain = (wide[name][variant] - wide[name][baseline] for name in ("words_added", "gain"))
+    if words.nunique() == 1:
+        return Interval(np.nan, np.nan, np.nan, len(words))
     line = linregress(words, gain)
     half = t.ppf(0.975, len(words) - 2) * line.intercept_stderr
     return Interval(float(line.intercept), float(line.intercept - half), float(line.intercept + half), len(words))

@@ -171,14 +171,21 @@ def test_lengths_count_the_words_added(rows):
     assert (found["words_added"] == found["gain"]).all()
 
 
-def test_the_gain_at_equal_length_is_what_words_do_not_explain():
-    # By hand: 0.5 better at equal length, and 0.25 for every extra word.
-    extra, added = [0, 1, 2, 3], {"sft": ", w", "ppo": ", w"}
-    scores = {"prefix": [0.0] * 4, "sft": [0.25] * 4, "ppo": [0.25 + 0.5 + 0.25 * words for words in extra]}
-    rows = pd.DataFrame([(f"p{i}", variant, f"p{i}" + added.get(variant, "") + " x" * words * (variant == "ppo"), 0,
-                          "pickscore", scores[variant][i]) for i, words in enumerate(extra) for variant in scores],
+def length_rows(extra: list[int]) -> pd.DataFrame:
+    """Four prefixes: sft adds a word for 0.25, ppo as many `extra` words for 0.25 each, and 0.5 besides."""
+    words = {"prefix": [0] * 4, "sft": [1] * 4, "ppo": [1 + more for more in extra]}
+    return pd.DataFrame([(f"p{i}", variant, f"p{i}" + " w" * words[variant][i], 0, "pickscore",
+                          0.25 * words[variant][i] + 0.5 * (variant == "ppo")) for i in range(4) for variant in words],
                         columns=["prefix", "variant", "prompt", "seed", "judge", "score"])
-    assert evaluation.at_equal_length(rows, "pickscore") == pytest.approx((0.5, 0.5, 0.5, 4))
+
+
+def test_the_gain_at_equal_length_is_what_words_do_not_explain():
+    found = evaluation.at_equal_length(length_rows([0, 1, 2, 3]), "pickscore")
+    assert found == pytest.approx((0.5, 0.5, 0.5, 4))
+
+
+def test_one_difference_in_length_cannot_be_told_from_the_policy():
+    assert np.isnan(evaluation.at_equal_length(length_rows([2, 2, 2, 2]), "pickscore").mean)
 
 
 def test_metrics_are_flat_and_named_by_judge_and_variant(rows, tmp_path):
