@@ -1,11 +1,13 @@
 """Images: a text-to-image model that paints prompts, each picture from its own seed and the same in any company."""
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import diffusers
 import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
+from transformers.utils import logging
 
 from npkit.errors import NpkitError, PromptTooLong
 from npkit.profiles import ImagesConfig, fingerprint, resolve
@@ -50,7 +52,7 @@ class ImageModel:
 
     def num_tokens(self, prompts: Sequence[str]) -> list[int]:
         """Return the tokens of each prompt, begin and end marks included."""
-        return [len(ids) for ids in self.pipeline.tokenizer(list(prompts)).input_ids] if prompts else []
+        return [len(ids) for ids in self.pipeline.tokenizer(list(prompts), verbose=False).input_ids] if prompts else []
 
     def _render(self, prompts: list[str], seeds: list[int]) -> Tensor:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]  # on the CPU: the same noise on any device
@@ -75,6 +77,17 @@ def in_full_batches(function: Callable[..., Tensor], batch_size: int, *columns: 
     return torch.cat(results)
 
 
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence the warning about torchvision, which diffusers causes by importing image processors nobody uses."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
 def load_image_model(config: ImagesConfig, device: torch.device | str) -> ImageModel:
     """Return the pipeline of a folder or hub id on `device`, without safety checker and progress bar."""
     source = resolve(config.model)
@@ -84,7 +97,8 @@ def load_image_model(config: ImagesConfig, device: torch.device | str) -> ImageM
     try:
         parts = DiffusionPipeline.load_config(source)
         unchecked = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in parts else {}
-        pipeline = DiffusionPipeline.from_pretrained(source, dtype=dtype, **unchecked)
+        with quiet_transformers():
+            pipeline = DiffusionPipeline.from_pretrained(source, dtype=dtype, **unchecked)
     except (OSError, ValueError) as error:
         raise NpkitError(f"images.model {config.model!r} is no diffusers pipeline that can be loaded: "
                          f"{str(error).splitlines()[0]}") from error

@@ -47,7 +47,7 @@ class Clip(nn.Module):
     def picture_features(self, pictures: Tensor) -> Tensor:
         """Return L2-normalised features (batch, width)."""
         pixels = preprocess(pictures.to(self.model.device), self.processor)
-        return features(self.model.get_image_features(pixel_values=pixels.to(self.model.dtype)))
+        return features(self.model.get_image_features(pixel_values=pixels))
 
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """Return L2-normalised features (batch, width); a text beyond CLIP's limit is cut, as PickScore does."""
@@ -114,10 +114,10 @@ def load_head(path: str | Path) -> nn.Sequential:
 
 
 def load_clip(config: JudgeConfig, device: torch.device | str) -> Clip:
-    """Return the judge's CLIP model, tokenizer and image processor on `device`."""
+    """Return the judge's CLIP model (float32, however it is stored), tokenizer and image processor on `device`."""
     source, processor = resolve(config.model), resolve(config.processor or config.model)
     try:
-        clip = Clip(CLIPModel.from_pretrained(source), CLIPTokenizer.from_pretrained(processor),
+        clip = Clip(CLIPModel.from_pretrained(source, dtype=torch.float32), CLIPTokenizer.from_pretrained(processor),
                     CLIPImageProcessorPil.from_pretrained(processor))
     except (OSError, ValueError) as error:
         raise NpkitError(f"judges.{config.name}.model {config.model!r} is no CLIP model that can be loaded: "

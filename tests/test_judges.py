@@ -8,7 +8,7 @@ import pytest
 import torch
 from fixtures_models import head_state, save_clip, save_head
 from PIL import Image
-from transformers import CLIPImageProcessorPil, CLIPModel
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from npkit.errors import NpkitError
 from npkit.judges import features, load_head, load_judge, load_judges, preprocess
@@ -64,9 +64,16 @@ def test_pickscore_is_scaled_cosine_with_the_prefix(folder, pickscore):
     assert torch.equal(got, pickscore(PREFIXES, PREFIXES, batch)), "the prompt must not count, the prefix does"
 
 
+def test_a_model_stored_in_half_precision_computes_in_full(folder, pickscore, tmp_path):
+    for part in (CLIPModel.from_pretrained(folder).half(), CLIPTokenizer.from_pretrained(folder),
+                 CLIPImageProcessorPil.from_pretrained(folder)):
+        part.save_pretrained(tmp_path)
+    scores = load_judge(replace(pickscore.config, model=str(tmp_path)), "cpu")(PREFIXES, PROMPTS, pictures())
+    assert scores.dtype == torch.float32 and torch.allclose(scores, pickscore(PREFIXES, PROMPTS, pictures()), atol=0.05)
+
+
 def pickscore_tokens(folder: Path, texts: list[str]) -> torch.Tensor:
     """Return padded ids of texts."""
-    from transformers import CLIPTokenizer
     return CLIPTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt").input_ids
 
 
