@@ -200,7 +200,7 @@ class Run:
 
 
 def start(notebook: str, *, profile: str = "tiny", seed: int = 0, settings: Mapping[str, object] | None = None) -> Run:
-    """Return the run of `notebook`, with the profile's settings checked and its number of CPU threads in force."""
+    """Return the run of `notebook`, settings checked, the profile's CPU threads in force, progress bars off."""
     stages = {stage.notebook: name for name, stage in STAGES.items()}
     if notebook not in stages:
         raise NpkitError(f"unknown notebook {notebook!r}; known: {', '.join(stages)}")
@@ -208,7 +208,18 @@ def start(notebook: str, *, profile: str = "tiny", seed: int = 0, settings: Mapp
     if run.config.runtime.num_threads:
         import torch
         torch.set_num_threads(run.config.runtime.num_threads)
+    hide_progress_bars()
     return run
+
+
+def hide_progress_bars() -> None:
+    """Turn off the libraries' progress bars: an executed notebook keeps them frozen at 0 %."""
+    import datasets
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+    datasets.disable_progress_bars()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def open_run(stage: str, profile: str, seed: int = 0, settings: Mapping[str, object] | None = None) -> Run:

@@ -173,10 +173,9 @@ def execute(study: Study, run: Run) -> None:
 
 
 def kernel_environment(run: Run) -> dict[str, str]:
-    """Return the variables of a headless kernel: our folder, our threads, and no progress bars frozen into outputs."""
+    """Return the variables of a headless kernel: our folder, our threads, no bars, no debugger warning."""
     threads = str(run.config.runtime.num_threads)
-    return {"NPKIT_HOME": str(home()), "TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false",
+    return {"NPKIT_HOME": str(home()), "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false",
             "PYDEVD_DISABLE_FILE_VALIDATION": "1"} | (
                 {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads} if threads != "0" else {})
 

@@ -134,6 +134,14 @@ def test_start_sets_the_threads_and_summary_shows_what_counts():
         torch.set_num_threads(before)
 
 
+def test_start_turns_the_libraries_progress_bars_off():
+    import datasets
+    from diffusers.utils import logging
+    npkit.start("02_sft")
+    assert datasets.are_progress_bars_disabled()
+    assert not logging.is_progress_bar_enabled()
+
+
 def test_figure_is_saved_where_the_report_looks(npkit_home):
     from npkit.figures import new_figure
     figure, _ = new_figure(2, 1)
