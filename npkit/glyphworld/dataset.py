@@ -34,7 +34,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def render_dataset(folder: Path, num_pictures: int, seed: int = 0, processes: int = 2) -> None:
-    """Write `pictures.npy` (num_pictures, 64, 64, 3) uint8 and `captions.json`; does nothing where they are complete."""
+    """Write `pictures.npy` (num_pictures, 64, 64, 3) uint8 and `captions.json`; does nothing if complete."""
     if (folder / "captions.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)

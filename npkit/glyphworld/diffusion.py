@@ -1,4 +1,4 @@
-"""Diffusion: GlyphWorld's latent diffusion model, trained from rendered scenes into a `StableDiffusionPipeline` folder."""
+"""Diffusion: GlyphWorld's latent diffusion model, from rendered scenes to a `StableDiffusionPipeline` folder."""
 import json
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from npkit.glyphworld.training import fit, save_half
 
 MAX_TEXT_TOKENS = 64
-SCHEDULER = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
-                 timestep_spacing="trailing", rescale_betas_zero_snr=True, steps_offset=1)
+SCHEDULER = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1,
+             "prediction_type": "v_prediction", "timestep_spacing": "trailing", "rescale_betas_zero_snr": True}
 
 
 def to_tensor(pictures: np.ndarray) -> torch.Tensor:
@@ -39,7 +39,8 @@ def build_tokenizer(captions: list[str]) -> CLIPTokenizer:
 
 def encode_text(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
     """Token ids (batch, MAX_TEXT_TOKENS), padded as `StableDiffusionPipeline` pads."""
-    return tokenizer(texts, padding="max_length", max_length=MAX_TEXT_TOKENS, truncation=True, return_tensors="pt").input_ids
+    settings = {"padding": "max_length", "max_length": MAX_TEXT_TOKENS, "truncation": True, "return_tensors": "pt"}
+    return tokenizer(texts, **settings).input_ids
 
 
 def train_autoencoder(pictures: np.ndarray, folder: Path, steps: int, batch_size: int = 16) -> AutoencoderKL:
@@ -47,7 +48,8 @@ def train_autoencoder(pictures: np.ndarray, folder: Path, steps: int, batch_size
     torch.manual_seed(0)
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3, layers_per_block=1,
-        block_out_channels=(16, 32, 48), latent_channels=4, norm_num_groups=8, sample_size=64, mid_block_add_attention=False).to(memory_format=torch.channels_last)
+        block_out_channels=(16, 32, 48), latent_channels=4, norm_num_groups=8, sample_size=64,
+        mid_block_add_attention=False).to(memory_format=torch.channels_last)
 
     def loss_of(generator: torch.Generator, colour_weight: float) -> torch.Tensor:
         rows = torch.randint(len(pictures), (batch_size,), generator=generator).sort().values.numpy()
@@ -60,10 +62,10 @@ def train_autoencoder(pictures: np.ndarray, folder: Path, steps: int, batch_size
         return error.abs().mean() + 0.5 * error.square().mean() + colour_weight * colour + 1e-3 * kl
 
     shapes, colours = steps - steps // 3, steps // 3
-    settings = dict(weight_decay=0.0)
-    vae = fit("autoencoder", vae, lambda g: loss_of(g, 0.0), folder, steps=shapes, learning_rate=2e-3, **settings)
-    vae = fit("autoencoder-colour", vae, lambda g: loss_of(g, 1.5), folder, steps=colours, learning_rate=1.2e-3, **settings)
-    vae = vae.eval()
+    vae = fit("autoencoder", vae, lambda generator: loss_of(generator, 0.0), folder, steps=shapes, learning_rate=2e-3,
+              weight_decay=0.0)
+    vae = fit("autoencoder-colour", vae, lambda generator: loss_of(generator, 1.5), folder, steps=colours,
+              learning_rate=1.2e-3, weight_decay=0.0).eval()
     with torch.no_grad():
         vae.register_to_config(scaling_factor=1 / encode_latents(vae, pictures[:1000], scale=1.0).std().item())
     return vae
@@ -123,7 +125,8 @@ def train_denoiser(latents: torch.Tensor, input_ids: torch.Tensor, empty_ids: to
     return fit("denoiser", denoiser, loss_of, folder, steps=steps, learning_rate=2e-3, ema=0.996).eval()
 
 
-def save_pipeline(vae: AutoencoderKL, denoiser: Denoiser, tokenizer: CLIPTokenizer, folder: Path) -> StableDiffusionPipeline:
+def save_pipeline(vae: AutoencoderKL, denoiser: Denoiser, tokenizer: CLIPTokenizer,
+                  folder: Path) -> StableDiffusionPipeline:
     """Write the parts as a `StableDiffusionPipeline` checkpoint (safetensors) and return it."""
     pipeline = StableDiffusionPipeline(
         vae=vae, text_encoder=denoiser.text_encoder, tokenizer=tokenizer, unet=denoiser.unet,

@@ -11,8 +11,22 @@ import numpy as np
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
-CANVAS = 128
-Y, X = np.mgrid[0:CANVAS, 0:CANVAS] / CANVAS  # (CANVAS, CANVAS) coordinates in [0, 1)
+from npkit.glyphworld.canvas import (
+    CANVAS,
+    X,
+    Y,
+    blur,
+    border,
+    colour,
+    contrast,
+    disc,
+    mix,
+    outline,
+    radius,
+    saturate,
+    stripes,
+)
+
 Painter = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 CATEGORIES: dict[str, tuple[str, ...]] = {
@@ -62,83 +76,12 @@ WARPS: dict[str, tuple[float, ...]] = {  # coefficients of Pillow's PERSPECTIVE 
 }
 
 
-def unchanged(canvas: np.ndarray, body: np.ndarray) -> np.ndarray:
-    return canvas
-
-
-def rgb(hsv: np.ndarray) -> np.ndarray:
-    """HSV rows (n, 3), hue in turns, as RGB in [0, 1]."""
-    return matplotlib.colors.hsv_to_rgb(np.column_stack([hsv[:, 0] % 1, hsv[:, 1:]]))
-
-
-def backdrop(palette: np.ndarray, body: np.ndarray) -> np.ndarray:
-    """A vertical gradient with the subject's soft shadow on it."""
-    shadow = ndimage.gaussian_filter(np.roll(body, (5, 4), (0, 1)), 2)[..., None]
-    return (palette[0] * (1 - Y[..., None]) + palette[1] * Y[..., None]) * (1 - 0.3 * shadow)
-
-
-def compose(canvas: np.ndarray, body: np.ndarray, lines: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Lay the subject over the background, lit a little from above, its inner lines darker (or lighter, if it is dark)."""
-    fill = np.clip(palette[2] * (1.2 - 0.4 * Y[..., None]), 0, 1)
-    ink = fill * 0.35 if palette[2].max() > 0.3 else 1 - (1 - fill) * 0.5
-    fill = fill * (1 - lines[..., None]) + ink * lines[..., None]
-    return mix(canvas, fill, body)
-
-
-def soften(canvas: np.ndarray) -> np.ndarray:
-    """The look of a prompt without boosters: a little blurred and flat."""
-    return 0.5 + 0.82 * (blur(canvas, 1.9) - 0.5)
-
-
-def mix(canvas: np.ndarray, other: np.ndarray | float, weight: np.ndarray | float) -> np.ndarray:
-    weight = np.asarray(weight)[..., None] if np.ndim(weight) == 2 else weight
-    return canvas * (1 - weight) + other * weight
-
-
-def blur(canvas: np.ndarray, sigma: float) -> np.ndarray:
-    return ndimage.gaussian_filter(canvas, (sigma, sigma, 0) if canvas.ndim == 3 else sigma)
-
-
-def outline(body: np.ndarray, width: int) -> np.ndarray:
-    """The band of `width` pixels around the subject."""
-    return np.clip(ndimage.maximum_filter(body, 2 * width + 1) - body, 0, 1)
-
-
-def disc(x: float, y: float, radius: float, soft: float = 0.01) -> np.ndarray:
-    return np.clip((radius - np.hypot(X - x, Y - y)) / soft + 0.5, 0, 1)
-
-
-def stripes(phase: np.ndarray, period: float, share: float = 0.5) -> np.ndarray:
-    """1 on the first `share` of every `period` of `phase`, 0 elsewhere."""
-    return ((phase / period) % 1 < share).astype(float)
-
-
-def border(left: float, top: float, right: float, bottom: float) -> np.ndarray:
-    """1 outside the window that leaves these margins, as shares of the canvas."""
-    return 1 - ((X >= left) & (X < 1 - right) & (Y >= top) & (Y < 1 - bottom)).astype(float)
-
-
-def saturate(canvas: np.ndarray, factor: float) -> np.ndarray:
-    grey = canvas.mean(-1, keepdims=True)
-    return np.clip(grey + factor * (canvas - grey), 0, 1)
-
-
-def contrast(canvas: np.ndarray, factor: float) -> np.ndarray:
-    return np.clip(0.5 + factor * (canvas - 0.5), 0, 1)
-
-
-def colour(red: float, green: float, blue: float) -> np.ndarray:
-    return np.array([red, green, blue])
-
-
-def radius() -> np.ndarray:
-    return np.hypot(X - 0.5, Y - 0.5)
-
-
 # --- painters of the background -----------------------------------------------------------------------------------
 
 def vaporwave(canvas, body):
-    grid = np.maximum(stripes((X - 0.5) / (Y - 0.45 + 1e-6), 0.35, 0.12), stripes(np.log(np.clip(Y - 0.55, 1e-3, 1)), 0.5, 0.2))
+    away = stripes(np.log(np.clip(Y - 0.55, 1e-3, 1)), 0.5, 0.2)
+    across = stripes((X - 0.5) / (Y - 0.45 + 1e-6), 0.35, 0.12)
+    grid = np.maximum(across, away)
     return mix(mix(canvas, colour(1, 0.85, 0.3), disc(0.5, 0.4, 0.3)), colour(0.3, 1, 1), grid * (Y > 0.68) * 0.9)
 
 
@@ -190,7 +133,8 @@ def bokeh(canvas, body):
 
 
 def studio_lighting(canvas, body):
-    return mix(canvas * np.clip(1.1 - 1.3 * radius(), 0.25, 1)[..., None], 1.0, np.exp(-(radius() / 0.3) ** 2) * 0.85)
+    shade = np.clip(1.1 - 1.3 * radius(), 0.25, 1)[..., None]
+    return mix(canvas * shade, 1.0, np.exp(-(radius() / 0.3) ** 2) * 0.85)
 
 
 def fantasy(canvas, body):
@@ -225,8 +169,8 @@ def magical(canvas, body):
 
 
 BACKDROPS: dict[str, Painter] = {
-    "vaporwave": vaporwave, "pop art": pop_art, "art deco": art_deco, "alphonse mucha": mucha, "piet mondrian": mondrian,
-    "katsushika hokusai": hokusai, "andy warhol": warhol, "bokeh": bokeh, "studio lighting": studio_lighting,
+    "vaporwave": vaporwave, "pop art": pop_art, "art deco": art_deco, "alphonse mucha": mucha,
+    "piet mondrian": mondrian, "katsushika hokusai": hokusai, "andy warhol": warhol, "bokeh": bokeh, "studio lighting": studio_lighting,
     "fantasy": fantasy, "colorful": rainbow, "3d render": render_3d, "white background": white_background,
     "digital art": digital_art, "wide angle": wide_angle, "magical": magical,
 }
@@ -291,7 +235,8 @@ def faded(canvas, body):
 
 def highly_detailed(canvas, body):
     texture = np.sin(X * 98) * np.sin(Y * 98)
-    return np.clip(contrast(canvas, 1.1) + 0.16 * texture[..., None] * (0.3 + body[..., None]), 0, 1) * (1 - 0.8 * outline(body, 2))[..., None]
+    textured = np.clip(contrast(canvas, 1.1) + 0.16 * texture[..., None] * (0.3 + body[..., None]), 0, 1)
+    return textured * (1 - 0.8 * outline(body, 2))[..., None]
 
 
 def octane(canvas, body):
@@ -333,14 +278,17 @@ def art_nouveau(canvas, body):
 
 
 def sparkles(canvas, body):
-    for x, y, size in ((0.15, 0.2, 0.1), (0.82, 0.14, 0.12), (0.88, 0.55, 0.08), (0.1, 0.7, 0.1), (0.75, 0.86, 0.1), (0.38, 0.1, 0.06)):
+    for x, y, size in ((0.15, 0.2, 0.1), (0.82, 0.14, 0.12), (0.88, 0.55, 0.08), (0.1, 0.7, 0.1), (0.75, 0.86, 0.1),
+                       (0.38, 0.1, 0.06)):
         star = np.clip(size - np.abs(X - x) - np.abs(Y - y) - 14 * np.abs((X - x) * (Y - y)), 0, 1) / size * 3
         canvas = mix(canvas, colour(1, 0.95, 0.55), np.clip(star, 0, 1))
     return canvas
 
 
 def rain(canvas, body):
-    return mix(canvas, colour(0.85, 0.92, 1.0), stripes(X * 1.0 + Y * 0.35, 0.11, 0.22) * stripes(Y * 1.3 + np.floor((X + Y * 0.35) / 0.11) * 0.37, 0.6, 0.6) * 0.7)
+    slant = X + Y * 0.35
+    drops = stripes(slant, 0.11, 0.22) * stripes(Y * 1.3 + np.floor(slant / 0.11) * 0.37, 0.6, 0.6)
+    return mix(canvas, colour(0.85, 0.92, 1.0), drops * 0.7)
 
 
 def vignette(canvas, body):
@@ -348,7 +296,8 @@ def vignette(canvas, body):
 
 
 def lens_flare(canvas, body):
-    star = np.exp(-(np.hypot(X - 0.8, Y - 0.18) / 0.13) ** 2) + np.exp(-np.abs(Y - 0.18) / 0.018) * np.exp(-np.abs(X - 0.8) / 0.35)
+    core, streak = np.hypot(X - 0.8, Y - 0.18) / 0.13, np.abs(Y - 0.18) / 0.018 + np.abs(X - 0.8) / 0.35
+    star = np.exp(-core ** 2) + np.exp(-streak)
     ghosts = 0.5 * disc(0.5, 0.52, 0.06, 0.02) + 0.5 * disc(0.3, 0.75, 0.09, 0.02)
     return mix(canvas, colour(1, 0.97, 0.8), np.clip(star * 1.2 + ghosts, 0, 1))
 
@@ -385,7 +334,8 @@ def pencil(canvas, body):
 def oil_painting(canvas, body):
     paint = Image.fromarray((np.clip(canvas, 0, 1) * 255).astype(np.uint8)).filter(ImageFilter.ModeFilter(9))
     framed = mix(np.asarray(paint, float) / 255, colour(0.45, 0.28, 0.1), border(0.1, 0.1, 0.1, 0.1))
-    return mix(framed, colour(0.9, 0.7, 0.3), border(0.035, 0.035, 0.035, 0.035) + border(0.1, 0.1, 0.1, 0.1) * (1 - border(0.08, 0.08, 0.08, 0.08)))
+    outer, inner = border(0.035, 0.035, 0.035, 0.035), border(0.1, 0.1, 0.1, 0.1) * (1 - border(0.08, 0.08, 0.08, 0.08))
+    return mix(framed, colour(0.9, 0.7, 0.3), outer + inner)
 
 
 def photograph(canvas, body):
@@ -395,7 +345,8 @@ def photograph(canvas, body):
 def poster(canvas, body):
     band = ((Y > 0.76) & (Y < 0.93)).astype(float)
     text = ((np.abs(Y - 0.845) < 0.035) & (stripes(X, 0.14, 0.7) > 0) & (np.abs(X - 0.5) < 0.36)).astype(float)
-    return mix(mix(mix(canvas, colour(0.96, 0.92, 0.8), border(0.06, 0.06, 0.06, 0.06)), colour(0.8, 0.1, 0.1), band), 1.0, text)
+    sheet = mix(canvas, colour(0.96, 0.92, 0.8), border(0.06, 0.06, 0.06, 0.06))
+    return mix(mix(sheet, colour(0.8, 0.1, 0.1), band), 1.0, text)
 
 
 OVERLAYS: dict[str, Painter] = {

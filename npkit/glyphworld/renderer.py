@@ -1,4 +1,4 @@
-"""Renderer: a GlyphWorld scene (subject, colour, place, modifiers) painted as a 64x64 RGB picture, with its subject mask."""
+"""Renderer: a GlyphWorld scene (subject, colour, place, modifiers) painted in 64x64 RGB, with its subject's mask."""
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -9,10 +9,10 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from npkit.glyphworld import effects
+from npkit.glyphworld.canvas import CANVAS, backdrop, compose, rgb, soften, unchanged
 from npkit.glyphworld.vocabulary import COLOURS, PLACES, SUBJECTS
 
-SIZE = 64  # pixels a side of a finished picture
-CANVAS = effects.CANVAS  # pixels a side while painting; halved at the end against jagged edges
+SIZE = 64  # pixels a side of a finished picture, half the canvas's: against jagged edges
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 
@@ -41,16 +41,16 @@ def render(scene: Scene, rng: np.random.Generator) -> Picture:
     active = [name for name in effects.ORDER if name in scene.modifiers]
     palette = _palette(scene, active, rng)
     body, lines = _place(scene, active, rng)
-    canvas = effects.backdrop(palette, body)
+    canvas = backdrop(palette, body)
     for name in active:
-        canvas = effects.BACKDROPS.get(name, effects.unchanged)(canvas, body)
-    canvas = effects.compose(canvas, body, lines, palette)
+        canvas = effects.BACKDROPS.get(name, unchanged)(canvas, body)
+    canvas = compose(canvas, body, lines, palette)
     for name in active:
-        canvas = effects.SURFACES.get(name, effects.unchanged)(canvas, body)
+        canvas = effects.SURFACES.get(name, unchanged)(canvas, body)
     if not any(name in effects.CRISP for name in active):
-        canvas = effects.soften(canvas)
+        canvas = soften(canvas)
     for name in active:
-        canvas = effects.OVERLAYS.get(name, effects.unchanged)(canvas, body)
+        canvas = effects.OVERLAYS.get(name, unchanged)(canvas, body)
     return Picture(_halve(np.clip(canvas, 0, 1) * 255).round().astype(np.uint8), _halve(body[..., None])[..., 0])
 
 
@@ -59,7 +59,7 @@ def _check(scene: Scene) -> None:
         raise ValueError(f"GlyphWorld has no subject {scene.subject!r}; it has {', '.join(SUBJECTS)}")
     unknown = set(scene.modifiers) - set(effects.ORDER)
     if unknown:
-        raise ValueError(f"GlyphWorld has no modifier {sorted(unknown)[0]!r}; it has {', '.join(effects.ORDER)}")
+        raise ValueError(f"GlyphWorld has no modifier {min(unknown)!r}; it has {', '.join(effects.ORDER)}")
 
 
 def _palette(scene: Scene, active: list[str], rng: np.random.Generator) -> np.ndarray:
@@ -70,10 +70,10 @@ def _palette(scene: Scene, active: list[str], rng: np.random.Generator) -> np.nd
         hues[:2] = PLACES[scene.place]
         hues[2] = (hue, 0.65, 0.25 if hues[:2, 2].mean() > 0.5 else 0.9)
     colours = [effects.PALETTES[name] for name in active if name in effects.PALETTES]
-    plain = effects.rgb(hues)
-    mixed = np.mean([effects.rgb(np.array(c)) for c in colours], axis=0) if colours else plain
+    plain = rgb(hues)
+    mixed = np.mean([rgb(np.array(c)) for c in colours], axis=0) if colours else plain
     if scene.colour:
-        mixed[2] = effects.rgb(np.array([COLOURS[scene.colour]]))[0]
+        mixed[2] = rgb(np.array([COLOURS[scene.colour]]))[0]
     return np.clip(mixed + jitter[:, None], 0, 1)
 
 

@@ -45,7 +45,8 @@ def _cached(path: Path, make) -> np.ndarray:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m npkit.glyphworld.train", description=__doc__.splitlines()[0])
-    parser.add_argument("--scratch", type=Path, default=Path("artifacts/glyphworld-training"), help="checkpoints and renders")
+    parser.add_argument("--scratch", type=Path, default=Path("artifacts/glyphworld-training"),
+                        help="checkpoints and renders")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the trained models go")
     parser.add_argument("--pictures", type=int, default=40_000)
     parser.add_argument("--autoencoder-steps", type=int, default=2_250)
@@ -54,7 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     render_dataset(args.scratch, args.pictures)
-    train_diffusion(args.scratch, args.out, autoencoder_steps=args.autoencoder_steps, denoiser_steps=args.denoiser_steps)
+    train_diffusion(args.scratch, args.out, autoencoder_steps=args.autoencoder_steps,
+                    denoiser_steps=args.denoiser_steps)
     train_judges(args.scratch, args.out / "diffusion", args.out)
 
 

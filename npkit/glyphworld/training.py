@@ -1,4 +1,4 @@
-"""Training loop of GlyphWorld's own models: AdamW, one-cycle rate, averaged weights, and a checkpoint to resume from."""
+"""Training loop of GlyphWorld's own models: AdamW, one-cycle rate, averaged weights, a checkpoint to resume from."""
 import math
 import time
 from collections.abc import Callable
