@@ -135,6 +135,7 @@ def test_metrics_are_in_range(metrics):
     assert 0 < metrics["ppo"]["objective/kl"] < 30
     assert metrics["ppo"]["objective/finished"] > 0.8
     assert metrics["neurologic"]["decode/clause_coverage"] > 0.9
+    assert metrics["neurologic"]["decode/violations"] == 0
     assert metrics["evaluation"]["ppo_minus_sft/pickscore_low"] > 0
 
 
