@@ -83,7 +83,7 @@ def check_clipped_loss(student) -> str:
         return "3.4 to do"
     slips = {(2.4, 2.2, 1.0, -3.0, -1.6): "That is the objective, which should rise: the loss is its negative.",
              (-3.0, -2.2, -1.6, 2.4, 1.0): "You took the smaller loss: PPO is pessimistic, take the larger one.",
-             (-2.4, -2.2, -1.6, 2.4, 1.6): "You always clip: a ratio that went the wrong way must still be pulled back.",
+             (-2.4, -2.2, -1.6, 2.4, 1.6): "You always clip: a ratio gone the wrong way must still be pulled back.",
              (-3.0, -2.2, -1.0, 3.0, 1.0): "Nothing is clipped: compare with the loss of the clipped ratio."}
     for slip, hint in slips.items():
         if near(got, slip):

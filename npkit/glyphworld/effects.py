@@ -170,9 +170,9 @@ def magical(canvas, body):
 
 BACKDROPS: dict[str, Painter] = {
     "vaporwave": vaporwave, "pop art": pop_art, "art deco": art_deco, "alphonse mucha": mucha,
-    "piet mondrian": mondrian, "katsushika hokusai": hokusai, "andy warhol": warhol, "bokeh": bokeh, "studio lighting": studio_lighting,
-    "fantasy": fantasy, "colorful": rainbow, "3d render": render_3d, "white background": white_background,
-    "digital art": digital_art, "wide angle": wide_angle, "magical": magical,
+    "piet mondrian": mondrian, "katsushika hokusai": hokusai, "andy warhol": warhol, "bokeh": bokeh,
+    "studio lighting": studio_lighting, "fantasy": fantasy, "colorful": rainbow, "3d render": render_3d,
+    "white background": white_background, "digital art": digital_art, "wide angle": wide_angle, "magical": magical,
 }
 
 
