@@ -94,7 +94,8 @@ def picture_sheet(pictures: Sequence, titles: Sequence[str] = (), columns: int =
 
 
 def _write(figure: Figure, text: str, x: float, y: float, color: str = INK, **options) -> None:
-    figure.text(x, y, text, transform=figure.dpi_scale_trans, color=color, linespacing=1.25, **options)
+    width, height = figure.get_size_inches()  # in shares of the figure: a tight bounding box moves those with the axes
+    figure.text(x / width, y / height, text, color=color, linespacing=1.25, **options)
 
 
 def _show(figure: Figure, picture, x: float, y: float, size: float) -> None:
