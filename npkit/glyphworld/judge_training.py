@@ -26,6 +26,7 @@ from npkit.glyphworld.training import fit, save_half
 SAMPLING = {"num_inference_steps": 6, "guidance_scale": 2.0}  # as the tiny profile paints
 GROUP = 4  # pictures of one prefix: the plain one and three prompts
 GROUPS_A_CHUNK = 100
+NUM_RATERS = 8  # asked about a pair each time it comes up
 LAYERS = (128, 64, 32, 16, 1)  # widths of the aesthetic head; LAION's are 1024, 128, 64, 16, 1
 Painter = Callable[[list[str], list[int]], np.ndarray]  # prompts, seeds -> pictures (batch, 64, 64, 3) uint8
 
@@ -161,13 +162,13 @@ def load_painter(folder: Path, batch_size: int = 32) -> Painter:
 
 # 3. PickScore from votes ---------------------------------------------------------------------------------------------
 def preference_loss(scores: Tensor, wins: Tensor, first: list[int], second: list[int]) -> Tensor:
-    """PickScore's loss: cross-entropy of votes `wins` (groups, pairs) with the softmax over both pictures' scores."""
+    """PickScore's loss: cross-entropy of the share of votes won (groups, pairs) with the softmax over both scores."""
     return binary_cross_entropy_with_logits(scores[:, first] - scores[:, second], wins)
 
 
 def train_votes(clip: CLIPModel, votes: VoteSet, tokenizer: CLIPTokenizer, folder: Path, steps: int,
                 population: str = "public", seed: int = 0, name: str = "votes", batch_size: int = 32) -> CLIPModel:
-    """Go on from `clip` with votes on all pairs of a prefix's pictures; a pair that comes again meets another rater."""
+    """Go on from `clip` with votes on all pairs of a prefix's pictures; a pair that comes again meets other raters."""
     prefix_ids = encode_text(tokenizer, votes.prefixes)
     utilities = torch.from_numpy(votes.utilities[population]).float() / POPULATIONS[population].noise
     first, second = (list(side) for side in zip(*combinations(range(GROUP), 2), strict=True))
@@ -175,7 +176,7 @@ def train_votes(clip: CLIPModel, votes: VoteSet, tokenizer: CLIPTokenizer, folde
     def loss_of(generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(prefix_ids), (batch_size,), generator=generator)
         odds = (utilities[rows][:, first] - utilities[rows][:, second]).sigmoid()
-        wins = torch.bernoulli(odds, generator=generator)
+        wins = torch.binomial(torch.full_like(odds, NUM_RATERS), odds, generator=generator) / NUM_RATERS
         pictures = embed_pictures(clip, flat(votes.pictures[rows.numpy()]))
         cosines = (pictures.view(batch_size, GROUP, -1) * embed_texts(clip, prefix_ids[rows])[:, None]).sum(-1)
         return preference_loss(temperature(clip) * cosines, wins, first, second)

@@ -41,10 +41,10 @@ class Population:
 
 
 POPULATIONS = {
-    "public": Population(noise=0.65, mean=2.67, std=0.82, weights={
+    "public": Population(noise=0.78, mean=2.67, std=0.82, weights={
         "legible": 0.8, "erased": 1.9, "sharp": 0.35, "contrast": 0.4, "lively": 0.5, "harmony": 0.6, "textured": 0.25,
         "placed": 0.8, "rich": 1.3, "overload": 0.35, "repeated": 0.5, "pairs": 1.2}),
-    "critics": Population(noise=0.65, mean=2.95, std=0.87, weights={  # care counts more, colour and size less
+    "critics": Population(noise=0.78, mean=2.95, std=0.87, weights={  # care counts more, colour and size less
         "legible": 0.7, "erased": 1.5, "sharp": 0.4, "contrast": 0.8, "lively": 0.2, "harmony": 1.2, "textured": 0.6,
         "placed": 0.4, "rich": 1.0, "overload": 0.5, "repeated": 0.8, "pairs": 1.3}),
 }
