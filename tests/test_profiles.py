@@ -54,7 +54,7 @@ def test_whole_number_stands_for_a_float_and_becomes_one():
     ({"ppo.kl_coef": float("nan")}, "ppo.kl_coef must be a finite number"),
     ({"ppo.reward_judge": "taste"}, "unknown judge 'taste'"),
     ({"data.prefix_rule": "words:0"}, "words:k"),
-    ({"data.test_share": 0.8}, "leave nothing for SFT"),
+    ({"data.test_share": 0.95}, "leave nothing for SFT"),
     ({"data.test_share": 1.5}, "data.test_share is a share between 0 and 1"),
     ({"judges.oracle.kind": "magic"}, "judges.oracle.kind is one of pickscore, aesthetic"),
 ])
