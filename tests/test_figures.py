@@ -1,5 +1,4 @@
 """The shared figure base and the figures of notebook 05: what is drawn, where, and that nothing global changes."""
-import io
 from itertools import pairwise
 
 import matplotlib
@@ -8,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from scipy.ndimage import binary_fill_holes
 
 from npkit import evaluation, figures
 from npkit.figures import evaluation as drawn
@@ -90,19 +88,6 @@ def test_titles_stay_beside_their_neighbours():
     figure = figures.picture_sheet([torch.rand(3, 8, 8)] * 4, [title] * 4, columns=4)
     boxes = [text.get_window_extent() for text in figure.texts]
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
-
-
-def test_no_text_runs_into_a_picture_however_the_figure_is_saved():
-    red = torch.tensor([1.0, 0, 0])[:, None, None].expand(3, 8, 8)
-    figure = figures.picture_sheet([red] * 4, ["some words"] * 4, columns=2, column_titles=["one", "two"])
-    figures.note_profile(figure, "tiny")
-    for box in (None, "tight"):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=100, bbox_inches=box)
-        pixels = np.array(Image.open(buffer).convert("RGB"))
-        red_pixels = (pixels[..., 0] > 245) & (pixels[..., 1] < 10)
-        assert red_pixels.sum() == pytest.approx(4 * 160 ** 2, rel=0.03)
-        assert (binary_fill_holes(red_pixels) == red_pixels).all(), box
 
 
 def test_forest_has_a_panel_a_judge_and_a_row_a_variant(rows):

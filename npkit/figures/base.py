@@ -94,7 +94,7 @@ def picture_sheet(pictures: Sequence, titles: Sequence[str] = (), columns: int =
 
 
 def _write(figure: Figure, text: str, x: float, y: float, color: str = INK, **options) -> None:
-    width, height = figure.get_size_inches()  # as shares of the figure: saving with a tight box moves texts in inches
+    width, height = figure.get_size_inches()  # in shares of the figure: a tight bounding box moves those with the axes
     figure.text(x / width, y / height, text, color=color, linespacing=1.25, **options)
 
 

@@ -18,7 +18,6 @@ def resampled_means(means: np.ndarray, interval: Interval) -> Figure:
     figure, axes = new_figure(7, 2.8)
     axes.axvspan(interval.low, interval.high, color=COLORS["sft"], alpha=0.18, lw=0)
     seaborn.histplot(means, bins=40, ax=axes, color=COLORS["sft+nl"], edgecolor="white", linewidth=0.5)
-    axes.set_xlim(axes.get_xlim())  # before the line at 0, which may be far away
     axes.axvline(interval.mean, color=INK, lw=1.2)
     axes.axvline(0, color=MUTED, lw=1, ls="--")
     for x, side in ((interval.low, "right"), (interval.high, "left")):
@@ -92,8 +91,7 @@ def judge_against_oracle(judged: pd.DataFrame, true: pd.DataFrame, judge: str, o
         axes.axhline(0, color=MUTED, lw=1)
         axes.plot(x.mean(), y.mean(), marker="X", ms=11, color=INK, mec="white", mew=1.2)
         fooled = ((x > 0) & (y < 0)).mean()
-        axes.annotate(f"fooled: {fooled:.0%}", (0.97, 0.04), xycoords="axes fraction", ha="right", weight="bold",
-                      bbox={"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 1.5})
+        axes.annotate(f"fooled: {fooled:.0%}", (0.97, 0.03), xycoords="axes fraction", ha="right", weight="bold")
         axes.set(title=variant, xlim=(None, right), ylim=(bottom, 1.05 * top))
         axes.title.set_color(COLORS[variant])
     figure.supxlabel(f"{judge}: gain over the prefix (cross: mean)", fontsize=10)
@@ -126,10 +124,9 @@ def variant_sheet(prefixes: Sequence[str], prompts: Mapping[str, Sequence[str]],
                   gains: pd.DataFrame) -> Figure:
     """Draw one row of pictures a prefix and one column a variant, with the words added and the judge's gain."""
     cells = [(prefix, row, variant) for row, prefix in enumerate(prefixes) for variant in prompts]
-    added = [prompts[variant][row].removeprefix(prefix).lstrip(", ") or "nothing added"
-             for prefix, row, variant in cells]
-    captions = ["" if variant == "prefix" else f"{gains.loc[prefix, variant]:+.2f}  {words}"
-                for (prefix, _, variant), words in zip(cells, added, strict=True)]
+    captions = ["" if variant == "prefix" else
+                f"{gains.loc[prefix, variant]:+.2f}  {prompts[variant][row].removeprefix(prefix).lstrip(', ')}"
+                for prefix, row, variant in cells]
     return picture_sheet([pictures[variant][row] for _, row, variant in cells], captions, len(prompts),
                          column_titles=list(prompts), row_titles=prefixes)
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.text import Text
 
 from npkit.figures.base import INK, VARIANT_STYLE, Figure, new_figure
 
@@ -17,29 +16,27 @@ def states(phrases: Sequence[State]) -> Figure:
     places: dict[State, tuple[float, float]] = {(): (0, -(len(phrases) - 1) / 2)}
     for row, phrase in enumerate(phrases):
         places |= {phrase[:end]: (end, -row) for end in range(1, len(phrase) + 1) if phrase[:end] not in places}
-    figure, axes = new_figure(2.1 * max(map(len, phrases)) + 1.5, 0.9 * len(phrases) + 0.4)
-    boxes = {state: _box(axes, place, state, done=state in phrases) for state, place in places.items()}
+    figure, axes = new_figure(2.6 * max(map(len, phrases)) + 2, 1.3 * len(phrases) + 0.9)
     for state in places:
         if state:
-            _arrow(axes, boxes[state[:-1]], boxes[state], color=COLOR)
+            _arrow(axes, places[state[:-1]], places[state], color=COLOR)
             fallback = next(state[start:] for start in range(1, len(state) + 1) if state[start:] in places)
             if fallback:
-                _arrow(axes, boxes[state], boxes[fallback], color=RETURN, ls="--")
-    axes.set(xlim=(-0.3, max(map(len, phrases)) + 0.4), ylim=(0.6 - len(phrases), 0.4))
+                _arrow(axes, places[state], places[fallback], color=RETURN, ls="--", curve=-0.25)
+    for state, (x, y) in places.items():
+        done = state in phrases
+        axes.text(x, y, " ".join(state) or "nothing", ha="center", va="center", weight="bold" if done else "normal",
+                  bbox={"boxstyle": "round,pad=0.45", "fc": "#D9ECF7" if done else "white",
+                        "ec": COLOR if state else INK})
+    axes.set(xlim=(-0.5, max(map(len, phrases)) + 0.5), ylim=(-len(phrases) + 0.45, 0.55))
     axes.set_axis_off()
     return figure
 
 
-def _box(axes: Axes, place: tuple[float, float], state: State, done: bool) -> Text:
-    style = {"boxstyle": "round,pad=0.45", "fc": "#D9ECF7" if done else "white", "ec": COLOR if state else INK}
-    return axes.text(*place, " ".join(state) or "nothing", ha="center", va="center", bbox=style,
-                     weight="bold" if done else "normal")
-
-
-def _arrow(axes: Axes, start: Text, end: Text, color: str, ls: str = "-") -> None:
-    style = {"arrowstyle": "-|>", "color": color, "ls": ls, "lw": 1.4, "shrinkA": 1, "shrinkB": 1,
-             "patchA": start.get_bbox_patch(), "patchB": end.get_bbox_patch()}
-    axes.annotate("", end.get_position(), start.get_position(), arrowprops=style)
+def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], color: str, ls: str = "-",
+           curve: float = 0.0) -> None:
+    axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": color, "ls": ls, "lw": 1.4, "shrinkA": 24,
+                                              "shrinkB": 24, "connectionstyle": f"arc3,rad={curve}"})
 
 
 def price(costs: pd.DataFrame, human_counts: Sequence[int]) -> Figure:
@@ -64,5 +61,5 @@ def shares(shares_by_variant: Mapping[str, Mapping[str, float]]) -> Figure:
     figure, axes = new_figure(8, 2.8)
     sns.barplot(table, x="category", y="share", hue="variant", palette=palette, ax=axes)
     axes.set(xlabel="", ylabel="share of prompts")
-    axes.legend(ncols=len(palette), loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
+    axes.legend(ncols=len(palette), loc="lower center", bbox_to_anchor=(0.5, 1))
     return figure
