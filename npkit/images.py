@@ -56,10 +56,11 @@ class ImageModel:
 
     def _render(self, prompts: list[str], seeds: list[int]) -> Tensor:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]  # on the CPU: the same noise on any device
-        pictures = self.pipeline(
-            prompts, generator=generators, num_inference_steps=self.config.num_inference_steps,
-            guidance_scale=self.config.guidance_scale, height=self.config.height, width=self.config.width,
-            output_type="pt").images
+        with quiet_transformers():
+            pictures = self.pipeline(
+                prompts, generator=generators, num_inference_steps=self.config.num_inference_steps,
+                guidance_scale=self.config.guidance_scale, height=self.config.height, width=self.config.width,
+                output_type="pt").images
         return (pictures.float() * 255).round() / 255
 
 
@@ -79,7 +80,7 @@ def in_full_batches(function: Callable[..., Tensor], batch_size: int, *columns: 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence the warning about torchvision, which diffusers causes by importing image processors nobody uses."""
+    """Silence what diffusers makes transformers warn about: image processors nobody uses, text without a mask."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -94,6 +95,8 @@ def load_image_model(config: ImagesConfig, device: torch.device | str) -> ImageM
     dtype = getattr(torch, config.dtype, None)
     if not isinstance(dtype, torch.dtype):
         raise NpkitError(f"images.dtype is a torch type such as float32 or float16, got {config.dtype!r}")
+    diffusers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.set_verbosity_error()  # its warning at every truncated prompt: `num_truncated` counts them
     try:
         parts = DiffusionPipeline.load_config(source)
         unchecked = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in parts else {}
@@ -103,5 +106,4 @@ def load_image_model(config: ImagesConfig, device: torch.device | str) -> ImageM
         raise NpkitError(f"images.model {config.model!r} is no diffusers pipeline that can be loaded: "
                          f"{str(error).splitlines()[0]}") from error
     pipeline.set_progress_bar_config(disable=True)
-    diffusers.utils.logging.set_verbosity_error()  # its warning at every truncated prompt: `num_truncated` counts them
     return ImageModel(pipeline.to(device), config)

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import torch
+import transformers
 from torch import Tensor
 
 from npkit import keywords
@@ -102,6 +104,9 @@ def save_pictures(found: Sequence[Optimized], pictures: Tensor, out: Path, profi
 # The command line ----------------------------------------------------------------------------------------------------
 def run_command(args: argparse.Namespace) -> int:
     """Optimise the prompts of `npkit optimize`, print them, and return the exit code."""
+    for library in (transformers, diffusers):  # standard error is for sentences, not for progress bars
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
     settings = dict(map(parse_setting, vars(args).get("settings", ())))
     settings |= {"neurologic.beam_size": args.beam, "neurologic.max_new_tokens": args.max_new_tokens}
     run = open_run("neurologic", args.profile, settings=settings)  # the policies of the study with seed 0

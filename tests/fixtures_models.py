@@ -16,13 +16,11 @@ def clip_tokenizer() -> CLIPTokenizer:
     """Return a CLIP tokenizer with a small BPE of its own."""
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     bpe.train_from_iterator(TEXTS * 3, trainers.BpeTrainer(
         vocab_size=600, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False))
-    words = sorted(bpe.get_vocab(), key=bpe.get_vocab().get)
-    vocabulary = {word: number for number, word in enumerate([*words, *(f"{letter}</w>" for letter in alphabet)])}
-    for mark in ("<|startoftext|>", "<|endoftext|>"):
-        vocabulary[mark] = len(vocabulary)
+    words = sorted(bpe.get_vocab()) + [f"{letter}</w>" for letter in alphabet] + ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {word: number for number, word in enumerate(dict.fromkeys(words))}
     return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=TEXT["max_position_embeddings"])
 
 

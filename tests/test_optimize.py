@@ -68,7 +68,7 @@ def test_standard_input_is_decoded_line_by_line(folder, capsys, monkeypatch):
     (["a fox", "--exclude", "fox"], "the prefix itself contains the excluded 'fox'"),
     (["a fox", "--style", ""], "at least one word"),
     (["a fox", "--require", "moody " * 60], "max_new_tokens is 48"),
-    (["a fox", "--seed", "-1"], "seed is"),
+    (["a fox", "--seed", "-1"], "--seed is 0 or more"),
     (["a fox", "--beam", "0"], "neurologic.beam_size must be 1 or more"),
     (["a fox", "--profile", "big"], "unknown profile 'big'"),
 ])
