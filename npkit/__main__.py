@@ -112,6 +112,7 @@ def names(text: str) -> list[str]:
 def run(args: argparse.Namespace) -> int:
     """Execute the study and print its table; 3 if a metric is out of tolerance."""
     from npkit import study
+    from npkit.profiles import parse_settings
     from npkit.report import result_table, write_report
     expected = study.read_expected(args.check) if args.check else {}
     planned = study.plan(args.profile, args.seed, parse_settings(args.settings), args.only, args.until)
@@ -132,6 +133,7 @@ def run(args: argparse.Namespace) -> int:
 def status(args: argparse.Namespace) -> int:
     """Print what there is and what to do next."""
     from npkit.artifacts import STAGES, home, open_run, versions
+    from npkit.profiles import parse_settings
     from npkit.report import age, headline
     runs = [open_run(stage, args.profile, args.seed, parse_settings(args.settings)) for stage in STAGES]
     print(", ".join(f"{name} {version}" for name, version in versions().items()))
@@ -162,14 +164,6 @@ def compare(args: argparse.Namespace) -> int:
     from npkit.report import comparison, find_folder
     print(comparison(find_folder(args.run_a), find_folder(args.run_b)))
     return 0
-
-
-def parse_settings(texts: Sequence[str]) -> dict[str, object]:
-    """Return the `--set` options as settings; a corpus file's path is made absolute, notebooks may run elsewhere."""
-    from npkit.profiles import parse_setting
-    settings = dict(parse_setting(text) for text in texts)
-    source = Path(settings.get("data.source", "")).expanduser()
-    return settings | ({"data.source": str(source.resolve())} if source.is_file() else {})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import diffusers
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, SchedulerMixin
 from torch import Tensor
 from transformers.utils import logging
 
@@ -89,6 +89,15 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
+def scheduler_class(name: str) -> type[SchedulerMixin]:
+    """Return the scheduler class of diffusers called `name`."""
+    found = getattr(diffusers, name, None)
+    if not (isinstance(found, type) and issubclass(found, SchedulerMixin)):
+        raise NpkitError(f"images.scheduler is a scheduler class of diffusers, such as DPMSolverMultistepScheduler, "
+                         f"or empty; got {name!r}")
+    return found
+
+
 def load_image_model(config: ImagesConfig, device: torch.device | str) -> ImageModel:
     """Return the pipeline of a folder or hub id on `device`, without safety checker and progress bar."""
     source = resolve(config.model)
@@ -105,5 +114,7 @@ def load_image_model(config: ImagesConfig, device: torch.device | str) -> ImageM
     except (OSError, ValueError) as error:
         raise NpkitError(f"images.model {config.model!r} is no diffusers pipeline that can be loaded: "
                          f"{str(error).splitlines()[0]}") from error
+    if config.scheduler:
+        pipeline.scheduler = scheduler_class(config.scheduler).from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     return ImageModel(pipeline.to(device), config)

@@ -21,7 +21,7 @@ from npkit.images import load_image_model
 from npkit.judges import load_judges
 from npkit.neurologic import Certificate, Constraints, decode, default_clauses, merge
 from npkit.policy import Policy, encode_prefixes, load_policy
-from npkit.profiles import Profile, parse_setting
+from npkit.profiles import Profile, parse_settings
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def run_command(args: argparse.Namespace) -> int:
     for library in (transformers, diffusers):  # standard error is for sentences, not for progress bars
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
-    settings = dict(map(parse_setting, vars(args).get("settings", ())))
+    settings = parse_settings(vars(args).get("settings", ()))
     settings |= {"neurologic.beam_size": args.beam, "neurologic.max_new_tokens": args.max_new_tokens}
     run = open_run("neurologic", args.profile, settings=settings)  # the policies of the study with seed 0
     out, prompts = check_out(args.out), read_prompts(args.prompt)

@@ -86,6 +86,7 @@ class ImagesConfig:
     width: int
     batch_size: int
     dtype: str = "float32"
+    scheduler: str = ""               # a scheduler class of diffusers; empty: the one the pipeline was saved with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +109,7 @@ class NeurologicConfig:
     partial_weight: float = 10.0     # bonus for a phrase begun, the paper's lambda
     sat_tolerance: int = 2           # keep hypotheses at most so many clauses behind the best
     prune_factor: int = 0            # keep candidates ranked above this by likelihood; 0: off
-    length_penalty: float = 1.0      # a finished text scores its log-probability over its length to this power
+    length_penalty: float = 0.0      # a finished text scores its log-probability over its length to this power
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +186,13 @@ def parse_setting(text: str) -> tuple[str, object]:
         return setting, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         raise NpkitError(f"{setting} takes {KINDS[kind]}, got {value!r}") from None
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, object]:
+    """Return the settings of `--set` options; a corpus file's path is made absolute, as notebooks may run elsewhere."""
+    settings = dict(map(parse_setting, texts))
+    source = Path(settings.get("data.source", "")).expanduser()
+    return settings | ({"data.source": str(source.resolve())} if source.is_file() else {})
 
 
 def resolve(name: str) -> str:

@@ -70,6 +70,14 @@ def test_not_a_pipeline(config, tmp_path):
         load_image_model(replace(config, model=str(tmp_path)), "cpu")
     with pytest.raises(NpkitError, match="images.dtype"):
         load_image_model(replace(config, dtype="half precision"), "cpu")
+    with pytest.raises(NpkitError, match="images.scheduler is a scheduler class"):
+        load_image_model(replace(config, scheduler="AutoencoderKL"), "cpu")
+
+
+def test_another_scheduler_keeps_the_noise_schedule(config, image_model):
+    euler = load_image_model(replace(config, scheduler="EulerDiscreteScheduler"), "cpu").pipeline.scheduler
+    assert type(euler).__name__ == "EulerDiscreteScheduler"
+    assert euler.config.beta_end == image_model.pipeline.scheduler.config.beta_end
 
 
 def test_full_batches():

@@ -18,7 +18,7 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPToken
 
 from npkit.glyphworld.corpus import choose_modifiers, phrase, prefix_of
 from npkit.glyphworld.dataset import load_dataset, sample_scene
-from npkit.glyphworld.diffusion import MAX_TEXT_TOKENS, build_tokenizer, encode_text, to_tensor
+from npkit.glyphworld.diffusion import MAX_TEXT_TOKENS, encode_text, learn_tokenizer, to_tensor
 from npkit.glyphworld.raters import POPULATIONS, facts, utility
 from npkit.glyphworld.renderer import SIZE, Picture, Scene, render
 from npkit.glyphworld.training import fit, save_half
@@ -239,7 +239,7 @@ def train_judges(folder: Path, pipeline_folder: Path | None, out: Path, *, clip_
     """
     pictures, rows = load_dataset(folder)
     captions = [row["caption"] for row in rows]
-    tokenizer = build_tokenizer(captions[:20_000])
+    tokenizer = learn_tokenizer(folder, captions)
     votes = load_votes(folder / "votes", num_chunks, load_painter(pipeline_folder) if pipeline_folder else None)
     for seed, (judge, population) in enumerate((("pickscore", "public"), ("heldout", "critics"))):
         clip = train_clip(pictures, captions, tokenizer, folder, clip_steps[seed], seed, f"{judge}-clip")

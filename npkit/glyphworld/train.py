@@ -20,7 +20,7 @@ def train_diffusion(scratch: Path, out: Path, *, autoencoder_steps: int, denoise
     """Autoencoder, then text encoder and UNet on its latents; writes the pipeline to `out/diffusion`."""
     pictures, captions = load_dataset(scratch)
     texts = [row["caption"] for row in captions]
-    tokenizer = diffusion.build_tokenizer(texts[:20_000])
+    tokenizer = diffusion.learn_tokenizer(scratch, texts)
     vae = diffusion.train_autoencoder(pictures, scratch, autoencoder_steps)
     latents = _cached(scratch / "latents.npy", lambda: diffusion.encode_latents(vae, pictures).numpy())
     denoiser = diffusion.train_denoiser(
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the trained models go")
     parser.add_argument("--pictures", type=int, default=40_000)
     parser.add_argument("--autoencoder-steps", type=int, default=2_250)
-    parser.add_argument("--denoiser-steps", type=int, default=6_000)
+    parser.add_argument("--denoiser-steps", type=int, default=5_500)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
