@@ -86,6 +86,7 @@ def add_optimize(verbs) -> None:
     verb.add_argument("--seed", type=int, default=0, metavar="N", help="draws keywords and pictures (default 0)")
     verb.add_argument("--beam", type=int, metavar="N", help="beam size; the profile's where not given")
     verb.add_argument("--max-new-tokens", type=int, metavar="N", help="length of a completion; the profile's")
+    verb.add_argument("--prices", action="store_true", help="say what each clause costs, by decoding without it")
     verb.add_argument("--out", metavar="PNG", help="save both pictures side by side, and score them")
     verb.add_argument("--scores", action="store_true", help="score both pictures")
     verb.add_argument("--json", action="store_true", help="one JSON object a prompt on standard output")

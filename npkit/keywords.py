@@ -40,6 +40,19 @@ def load(source: str = "npkit/keywords.toml") -> dict[str, tuple[Keyword, ...]]:
     return {category: tuple(sorted(rows, key=lambda keyword: -keyword.count)) for category, rows in keywords.items()}
 
 
+def select(keywords: Keywords, block: str = "", living_artists: bool = True) -> dict[str, tuple[Keyword, ...]]:
+    """Return the keywords that may be drawn: none that the regular expression `block` finds, in any case."""
+    try:
+        blocked = re.compile(block or r"(?!)", re.IGNORECASE)
+    except re.error as error:
+        raise NpkitError(f"neurologic.block is no regular expression: {block!r}: {error}") from error
+    kept = {category: tuple(row for row in rows if not blocked.search(row.phrase)
+                            and (living_artists or not row.living_artist)) for category, rows in keywords.items()}
+    if emptied := [category for category, rows in kept.items() if not rows]:
+        raise NpkitError(f"neurologic.block {block!r} leaves no keyword of category {emptied[0]!r}")
+    return kept
+
+
 @cache
 def word_pattern(phrases: tuple[str, ...]) -> re.Pattern:
     """Return a pattern that finds any of `phrases` as whole words in any case, the longest one where several begin."""

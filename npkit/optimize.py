@@ -19,7 +19,7 @@ from npkit.errors import MissingArtifact, NpkitError
 from npkit.figures import note_profile, picture_sheet
 from npkit.images import load_image_model
 from npkit.judges import load_judges
-from npkit.neurologic import Certificate, Constraints, decode, default_clauses, merge
+from npkit.neurologic import Certificate, Constraints, decode, default_clauses, find, merge, prices
 from npkit.policy import Policy, encode_prefixes, load_policy
 from npkit.profiles import Profile, parse_settings
 
@@ -33,19 +33,24 @@ class Optimized:
     logprob: float
     scores: Mapping[str, float] | None = None
     plain_scores: Mapping[str, float] | None = None
+    prices: Sequence[float] | None = None  # of each clause, in nats
 
     def to_dict(self) -> dict:
         """Return the JSON object of the command line; `scores` are those of the optimised prompt."""
-        return {"prompt": self.prompt, "optimized": self.optimized, **self.certificate.to_dict(),
-                "logprob": round(self.logprob, 4), "scores": self.scores}
+        found = self.certificate.to_dict()
+        for clause, price in zip(found["clauses"], self.prices or ()):
+            clause["price"] = round(price, 4)
+        return {"prompt": self.prompt, "optimized": self.optimized, **found, "logprob": round(self.logprob, 4),
+                "scores": self.scores}
 
     def report(self) -> str:
         """Return the prompt and, a line each, what met every clause, what is absent, and both scores."""
         lines = [self.optimized]
-        for clause in self.certificate.clauses:
+        for number, clause in enumerate(self.certificate.clauses):
             origin = ", in your own words" if clause.end <= len(self.prompt) else ""
-            choice = ", ".join(clause.any_of)
-            lines.append(f"  {clause.category:<12} {clause.satisfied_by!r}{origin} (any of: {choice})")
+            price = f", costs {self.prices[number]:.2f} nats" if self.prices else ""
+            lines.append(f"  {clause.category:<12} {clause.satisfied_by!r}{origin}{price} "
+                         f"(any of: {', '.join(clause.any_of)})")
         lines += [f"  {'excluded':<12} {phrase!r} is absent" for phrase in self.certificate.excluded]
         for judge, score in (self.scores or {}).items():
             plain = self.plain_scores[judge]
@@ -65,9 +70,14 @@ def constraints_for(profile: Profile, user: Mapping[str, Sequence[str]], require
                     exclude: Sequence[str] = (), *, seed: int | None) -> Constraints:
     """Return the user's wishes over the default clauses drawn with `seed`; no defaults where it is None."""
     config, defaults = profile.neurologic, {}
+    words = keywords.load(config.keywords)
     if seed is not None:
-        words = keywords.load(config.keywords)
-        defaults = default_clauses(words, config.keywords_per_category, np.random.default_rng(seed))
+        allowed = keywords.select(words, config.block, config.living_artists)
+        defaults = default_clauses(allowed, config.keywords_per_category, np.random.default_rng(seed))
+    if not config.living_artists:
+        own = [*require, *(phrase for phrases in user.values() for phrase in phrases)]
+        exclude = [*exclude, *(row.phrase for rows in words.values() for row in rows
+                               if row.living_artist and not any(find(row.phrase, phrase) for phrase in own))]
     return merge(defaults, user, require, exclude)
 
 
@@ -115,7 +125,11 @@ def run_command(args: argparse.Namespace) -> int:
         raise NpkitError(f"--seed is 0 or more, got {args.seed}")
     constraints = constraints_for(run.config, {category: getattr(args, category) for category in keywords.CATEGORIES},
                                   args.require, args.exclude, seed=None if args.no_defaults else args.seed)
-    found = optimize(prompts, trained_policy(run, args.policy), constraints, run.config)
+    policy = trained_policy(run, args.policy)
+    found = optimize(prompts, policy, constraints, run.config)
+    if args.prices:
+        found = [replace(each, prices=prices(*policy, each.prompt, constraints, run.config.neurologic))
+                 for each in found]
     if out or args.scores:
         found, pictures = paint(found, run.config, args.seed, run.device)
     if out:

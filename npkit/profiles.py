@@ -13,7 +13,7 @@ from npkit.errors import NpkitError
 
 PACKAGE = Path(__file__).parent
 MAY_BE_ZERO = {"max_steps", "num_threads", "sat_tolerance", "prune_factor"}  # other whole numbers are at least 1
-KINDS = {float: "a number", int: "a whole number", str: "a string"}
+KINDS = {float: "a number", int: "a whole number", str: "a string", bool: "true or false"}
 JUDGE_KINDS = ("pickscore", "aesthetic", "clipscore", "text_function")
 
 
@@ -106,10 +106,13 @@ class NeurologicConfig:
     beam_size: int = 5
     keywords: str = "npkit/keywords.toml"  # phrases of the six categories
     keywords_per_category: int = 5   # drawn at random to form a default clause
+    block: str = ""                  # regular expression: keywords it finds are never drawn
+    living_artists: bool = True      # False: they are neither drawn nor written, unless the user names them
     partial_weight: float = 10.0     # bonus for a phrase begun, the paper's lambda
     sat_tolerance: int = 2           # keep hypotheses at most so many clauses behind the best
     prune_factor: int = 0            # keep candidates ranked above this by likelihood; 0: off
     length_penalty: float = 0.0      # a finished text scores its log-probability over its length to this power
+    beam_temperature: float = 0.0    # of the noise by which the beam is sampled; 0: the best ones are kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,7 +277,7 @@ def _check_number(setting: str, value) -> None:
     if name.endswith("_share") and value > 1:
         raise NpkitError(f"{setting} is a share between 0 and 1, got {value}")
     least = 0 if name in MAY_BE_ZERO else 1
-    if isinstance(value, int) and value < least:
+    if type(value) is int and value < least:
         raise NpkitError(f"{setting} must be {least} or more, got {value}")
 
 

@@ -22,6 +22,16 @@ def test_the_six_categories_with_their_counts():
     assert all(list(rows) == sorted(rows, key=lambda row: -row.count) for rows in lists.values())
 
 
+def test_blocked_keywords_are_never_drawn():
+    kept = keywords.select(TOY, block="^OIL")
+    assert [row.phrase for row in kept["format"]] == ["painting"] and kept["vibe"] == TOY["vibe"]
+    assert not any(row.living_artist for rows in keywords.select(keywords.load(), "", False).values() for row in rows)
+    with pytest.raises(NpkitError, match="leaves no keyword of category 'vibe'"):
+        keywords.select(TOY, block="emo")
+    with pytest.raises(NpkitError, match="no regular expression"):
+        keywords.select(TOY, block="(")
+
+
 def test_living_artists_are_flagged():
     flagged = {row.phrase for rows in keywords.load().values() for row in rows if row.living_artist}
     assert {"greg rutkowski", "craig mullins", "james gurney", "yoji shinkawa", "hayao miyazaki"} <= flagged

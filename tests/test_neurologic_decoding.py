@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from npkit.errors import NpkitError, PrefixTooLong
-from npkit.neurologic import Constraints, any_of, certify, decode, find
+from npkit.neurologic import Constraints, any_of, certify, decode, decode_best, find, neurologic_generate, prices
 from npkit.neurologic.decoding import keep_slots, take_turns
 from npkit.neurologic.toy import toy_policy
 from npkit.policy import build_policy, sequence_logprobs
@@ -175,3 +175,65 @@ def test_slots_are_kept():
     parent = torch.tensor([[2, 2, 0], [1, 1, 1], [0, 1, 2]])
     moved = parent.gather(1, keep_slots(parent))
     assert moved.tolist() == [[0, 2, 2], [1, 1, 1], [0, 1, 2]]
+
+
+# More than the best one ----------------------------------------------------------------------------------------------
+FOX = {" fox": {",": 0.8, "": 0.2}, ",": {" red": 0.6, " oil": 0.3, " art": 0.1}, " red": {"": 1.0}, " oil": {"": 1.0},
+       " art": {"": 1.0}}
+
+
+def test_the_best_three_in_order():
+    config = NeurologicConfig(max_new_tokens=3, beam_size=9, sat_tolerance=9)
+    (found,) = decode_best(*toy_policy(TOKENS, FOX), [" fox"], Constraints(), config, 3)
+    assert [each.completion for each in found] == [", red", ", oil", ""]
+    np.testing.assert_allclose(np.exp([each.logprob for each in found]), [0.48, 0.24, 0.2], rtol=1e-3)
+    (wanted,) = decode_best(*toy_policy(TOKENS, FOX), [" fox"], Constraints((("c", any_of("oil")),)), config, 3)
+    assert wanted[0].completion == ", oil" and all(each.certificate.holds for each in wanted)
+    assert len({each.completion for each in wanted}) == len(wanted)
+
+
+def test_a_sampled_beam_keeps_the_promise_and_follows_its_generator():
+    constraints = Constraints((("c", any_of("oil painting", "4k")),), ("e",))
+    config = NeurologicConfig(max_new_tokens=16, beam_size=3, beam_temperature=5.0)
+
+    def sampled(seed):
+        return decode(*policy(), ["a fox", "a cat"], constraints, config, generator=torch.Generator().manual_seed(seed))
+
+    draws = [[found.completion for found in sampled(seed)] for seed in (0, 0, 1, 2, 3)]
+    assert draws[0] == draws[1] and len(set(map(tuple, draws))) > 1
+    assert all(found.certificate.holds for seed in range(4) for found in sampled(seed))
+    with pytest.raises(NpkitError, match="pass a generator"):
+        decode(*policy(), ["a fox"], constraints, config)
+
+
+def test_the_price_of_a_clause_is_what_leaving_it_out_saves():
+    config = NeurologicConfig(max_new_tokens=5, beam_size=9, sat_tolerance=9)
+    wanted = Constraints((("free", any_of("fox")), ("dear", any_of("art"))), ("red",))
+    free, dear = prices(*toy_policy(TOKENS, FOX), " fox", wanted, config)
+    assert free == pytest.approx(0, abs=1e-4)
+    assert dear == pytest.approx(np.log(0.8 * 0.3) - np.log(0.8 * 0.1), abs=1e-3)  # without red and art: oil
+
+
+# transformers' own door ----------------------------------------------------------------------------------------------
+def test_generate_gives_what_decode_gives():
+    model, tokenizer = policy()
+    constraints = Constraints((("c", any_of("oil painting", "4k")), ("d", any_of("artstation"))), ("e",))
+    texts = ["a fox", "trending on a cat"]
+    inputs = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left")
+    output = model.generate(**inputs, num_beams=4, max_new_tokens=16, num_return_sequences=2, length_penalty=0.0,
+                            custom_generate=neurologic_generate(tokenizer, constraints), return_dict_in_generate=True)
+    assert output.sequences.shape == (4, inputs["input_ids"].shape[1] + 16)
+    config = NeurologicConfig(max_new_tokens=16, beam_size=4)
+    expected = [each for row in decode_best(model, tokenizer, texts, constraints, config, 2) for each in row]
+    assert tokenizer.batch_decode(output.sequences, skip_special_tokens=True) == [each.prompt for each in expected]
+    np.testing.assert_allclose(output.sequences_scores, [each.logprob for each in expected], rtol=1e-4)
+    plain = model.generate(**tokenizer("a fox", return_tensors="pt"), num_beams=4, max_new_tokens=16,
+                           length_penalty=0.0, custom_generate=neurologic_generate(tokenizer, constraints))
+    assert tokenizer.decode(plain[0], skip_special_tokens=True) == expected[0].prompt
+
+
+def test_generate_refuses_what_would_undo_the_promise():
+    model, tokenizer = policy()
+    with pytest.raises(NpkitError, match="takes no logits processor, got RepetitionPenaltyLogitsProcessor"):
+        model.generate(**tokenizer("a fox", return_tensors="pt"), num_beams=2, max_new_tokens=4, repetition_penalty=1.2,
+                       custom_generate=neurologic_generate(tokenizer, Constraints()))

@@ -1,6 +1,7 @@
 """Optimise: the command line's promises, its JSON, its pictures, and one sentence for every mistake."""
 import io
 import json
+import re
 from argparse import Namespace
 
 import fixtures_models as fixtures
@@ -49,6 +50,25 @@ def test_words_for_people(folder, capsys):
     assert medium.split() == ["format", "'oil", "painting'", "(any", "of:", "oil", "painting)"]
     assert vibe == "  vibe         'moody', in your own words (any of: moody)"
     assert absent == "  excluded     '8k' is absent"
+
+
+def test_prices_on_request(folder, capsys):
+    assert command(folder, "a moody fox", "--vibe", "moody", "--format", "oil painting", "--prices", "--json") == 0
+    medium, vibe = json.loads(capsys.readouterr().out)["clauses"]
+    assert medium["price"] > 1 and vibe["price"] == pytest.approx(0, abs=1e-3)
+    assert command(folder, "a fox", "--format", "oil painting", "--prices") == 0
+    assert re.search(r"'oil painting', costs \d+\.\d\d nats \(any of", capsys.readouterr().out)
+
+
+def test_living_artists_are_left_out():
+    profile = load_profile("tiny", {"neurologic.living_artists": False, "neurologic.block": "^warhol|vivid"})
+    constraints = constraints_for(profile, {}, exclude=["8k"], seed=0)
+    assert constraints.excluded == ("8k", "greg rutkowski")
+    drawn = {literal.phrase for seed in range(20) for _, clause in constraints_for(profile, {}, seed=seed).wanted
+             for literal in clause}
+    assert "alphonse mucha" in drawn and "andy warhol" in drawn and not {"greg rutkowski", "vivid"} & drawn
+    named = constraints_for(profile, {"artist": ["Greg Rutkowski"]}, seed=None)
+    assert named.excluded == () and named.wanted[0][0] == "artist"
 
 
 def test_standard_input_is_decoded_line_by_line(folder, capsys, monkeypatch):

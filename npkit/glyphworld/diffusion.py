@@ -38,7 +38,7 @@ def build_tokenizer(captions: list[str]) -> CLIPTokenizer:
 
 
 def learn_tokenizer(folder: Path, captions: list[str]) -> CLIPTokenizer:
-    """The tokenizer kept in `folder`, learnt once: byte-pair ties go by hash order, so a new process numbers otherwise."""
+    """The tokenizer kept in `folder`, learnt once: another process would break the byte-pair ties another way."""
     path = folder / "tokenizer"
     if not path.exists():
         draft = path.with_suffix(".tmp")

@@ -13,8 +13,11 @@ from npkit.neurologic.clauses import (
     merge,
     satisfied,
 )
-from npkit.neurologic.decoding import Decoded, decode
+from npkit.neurologic.decoding import Decoded, decode, decode_best
+from npkit.neurologic.generation import neurologic_generate
+from npkit.neurologic.price import prices
 from npkit.neurologic.table import coverage, tabulate
 
 __all__ = ["CNF", "Certificate", "Clause", "ClauseResult", "Constraints", "Decoded", "Literal", "any_of", "certify",
-           "coverage", "decode", "default_clauses", "find", "merge", "satisfied", "tabulate"]
+           "coverage", "decode", "decode_best", "default_clauses", "find", "merge", "neurologic_generate", "prices",
+           "satisfied", "tabulate"]

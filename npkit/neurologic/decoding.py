@@ -60,19 +60,30 @@ class Job:
 
 
 def decode(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prefixes: Sequence[str],
-           constraints: Constraints | Sequence[Constraints], config: NeurologicConfig,
-           batch_size: int = 64) -> list[Decoded]:
+           constraints: Constraints | Sequence[Constraints], config: NeurologicConfig, batch_size: int = 64,
+           generator: torch.Generator | None = None) -> list[Decoded]:
     """Return the best completion of each prefix under `constraints` (one set for all, or one a prefix).
 
     Contradictions, clauses that do not fit into `max_new_tokens` and prefixes with a banned phrase raise beforehand.
+    `generator` draws the noise of a sampled beam (`beam_temperature` above 0).
     """
+    best = decode_best(model, tokenizer, prefixes, constraints, config, 1, batch_size, generator)
+    return [found[0] for found in best]
+
+
+def decode_best(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prefixes: Sequence[str],
+                constraints: Constraints | Sequence[Constraints], config: NeurologicConfig, num_best: int,
+                batch_size: int = 64, generator: torch.Generator | None = None) -> list[list[Decoded]]:
+    """Return the best different completions of each prefix, at most `num_best`, best first; otherwise as `decode`."""
+    if config.beam_temperature and generator is None:
+        raise NpkitError("neurologic.beam_temperature samples the beam: pass a generator to draw from")
     vocabulary, jobs = plan(model, tokenizer, prefixes, constraints, config)
     order = sorted(range(len(jobs)), key=lambda index: len(jobs[index].prefix_ids))
-    decoded: dict[int, Decoded] = {}
+    decoded: dict[int, list[Decoded]] = {}
     for start in range(0, len(order), batch_size):
         batch = order[start:start + batch_size]
-        with evaluating(model):
-            decoded |= zip(batch, decode_batch(model, vocabulary, [jobs[index] for index in batch], config))
+        beam = search(model, vocabulary, [jobs[index] for index in batch], config, num_best, generator)
+        decoded |= zip(batch, read_out(beam, vocabulary, [jobs[index] for index in batch]))
     return [decoded[index] for index in range(len(jobs))]
 
 
@@ -86,9 +97,13 @@ def plan(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prefixes: S
                         for prefix, wanted in zip(prefixes, sets, strict=True)]
 
 
-def prepare(prefix: str, constraints: Constraints, vocabulary: Vocabulary, max_new_tokens: int, room: int) -> Job:
-    """Return the job of one prefix, or raise if nothing could satisfy its constraints."""
-    prefix_ids = vocabulary.tokenizer.encode(prefix, add_special_tokens=False)
+def prepare(prefix: str, constraints: Constraints, vocabulary: Vocabulary, max_new_tokens: int, room: int,
+            prefix_ids: list[int] | None = None) -> Job:
+    """Return the job of one prefix, or raise if nothing could satisfy its constraints.
+
+    `prefix_ids` are its tokens, where they are not the tokenizer's own spelling.
+    """
+    prefix_ids = prefix_ids or vocabulary.tokenizer.encode(prefix, add_special_tokens=False)
     if not prefix.strip():
         raise NpkitError("the prefix is empty: the policy needs at least one word to continue")
     if len(prefix_ids) > room:
@@ -119,27 +134,28 @@ def _why_infeasible(constraints: Constraints, need: int, max_new_tokens: int) ->
 # 1. The search -------------------------------------------------------------------------------------------------------
 @dataclass
 class Beam:
-    """The live hypotheses of a batch, (sentences, beams), and the best finished one of each sentence."""
+    """The live hypotheses of a batch, (sentences, beams), and the best finished ones of each sentence, best first."""
     node: Tensor
     met: Tensor
     scores: Tensor        # log-probability in nats; -inf: no hypothesis
     tokens: Tensor        # (sentences, beams, max_new_tokens)
-    best: Tensor          # (sentences,) log-probability / length ** length_penalty
+    best: Tensor          # (sentences, finished) log-probability / length ** length_penalty; -inf: none yet
     best_logprob: Tensor
-    best_tokens: Tensor   # (sentences, max_new_tokens), filled up with EOS
+    best_tokens: Tensor   # (sentences, finished, max_new_tokens), filled up with EOS
     length: int = 0       # new tokens so far
 
     @classmethod
-    def start(cls, jobs: Sequence[Job], machine: Automaton, config: NeurologicConfig, eos: int) -> "Beam":
+    def start(cls, jobs: Sequence[Job], machine: Automaton, config: NeurologicConfig, eos: int,
+              num_best: int) -> "Beam":
         device, shape = machine.root.device, (len(jobs), config.beam_size)
         node = torch.tensor([job.node for job in jobs], device=device) + machine.root
         met = torch.tensor([job.met for job in jobs], device=device)
         scores = torch.full(shape, -torch.inf, device=device)
         scores[:, 0] = 0
         tokens = torch.full((*shape, config.max_new_tokens), eos, device=device)
-        best = torch.full(shape[:1], -torch.inf, device=device)
+        best = torch.full((shape[0], num_best), -torch.inf, device=device)
         return cls(node[:, None].repeat(1, shape[1]), met[:, None].repeat(1, shape[1]), scores, tokens, best,
-                   best.clone(), tokens[:, 0].clone())
+                   best.clone(), tokens[:, :1].repeat(1, num_best, 1))
 
     def follow(self, candidates: "Candidates", chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Become the chosen candidates; return each one's parent and token, (sentences, beams)."""
@@ -154,36 +170,63 @@ class Beam:
         return row, token
 
 
-def decode_batch(model: PreTrainedModel, vocabulary: Vocabulary, jobs: Sequence[Job],
-                 config: NeurologicConfig) -> list[Decoded]:
-    """Return the best completion of each job: one beam search on all of them at once."""
-    rules, beam, reader = open_search(model, vocabulary, jobs, config)
+def search(model: PreTrainedModel, vocabulary: Vocabulary, jobs: Sequence[Job], config: NeurologicConfig,
+           num_best: int = 1, generator: torch.Generator | None = None) -> Beam:
+    """Return the beam at the end of one search on all jobs at once."""
+    with evaluating(model):
+        rules, beam, reader = open_search(model, vocabulary, jobs, config, num_best)
+        run_search(rules, beam, reader, generator)
+    return beam
+
+
+def run_search(rules: "Rules", beam: Beam, reader: "Reader", generator: torch.Generator | None) -> None:
+    """Repeat the step until nothing alive can beat what is finished."""
     while True:
         logprobs = reader.logprobs()
         rules.finish(beam, logprobs)
         totals = rules.forbid(beam, logprobs)
         candidates = rules.expand(beam, totals)
         rank, clauses = rules.judge(beam, candidates, totals)
-        chosen = take_turns(rank, clauses, config.beam_size)
+        chosen = take_turns(shaken(rank, rules.config.beam_temperature, generator), clauses, rules.config.beam_size)
         row, token = beam.follow(candidates, chosen)
         if rules.settled(beam):
             break
         reader.step(row, token)
     rules.finish(beam)
-    completions = vocabulary.tokenizer.batch_decode(beam.best_tokens, skip_special_tokens=True,
-                                                    clean_up_tokenization_spaces=False)
-    return [Decoded(job.prefix, completion, logprob, certify(job.constraints, job.prefix + completion))
-            for job, completion, logprob in zip(jobs, completions, beam.best_logprob.tolist())]
 
 
-def open_search(model: PreTrainedModel, vocabulary: Vocabulary, jobs: Sequence[Job],
-                config: NeurologicConfig) -> tuple["Rules", Beam, "Reader"]:
+def shaken(rank: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+    """Return `rank` with Gumbel noise: the best of them are then a sample without replacement (Kool et al., 2019)."""
+    if not temperature:
+        return rank
+    noise = torch.empty(rank.shape).exponential_(generator=generator).log().neg()
+    return rank + temperature * noise.to(rank.device)
+
+
+def read_out(beam: Beam, vocabulary: Vocabulary, jobs: Sequence[Job]) -> list[list[Decoded]]:
+    """Return the finished hypotheses of each job as texts; of two spellings of one text the likelier stays."""
+    found = []
+    for job, tokens, logprobs in zip(jobs, beam.best_tokens, beam.best_logprob.tolist()):
+        completions = vocabulary.tokenizer.batch_decode(tokens, skip_special_tokens=True,
+                                                        clean_up_tokenization_spaces=False)
+        finished: dict[str, float] = {}
+        for completion, logprob in zip(completions, logprobs):
+            if logprob > -torch.inf:
+                finished.setdefault(completion, logprob)
+        found.append([Decoded(job.prefix, completion, logprob, certify(job.constraints, job.prefix + completion))
+                      for completion, logprob in finished.items()])
+    return found
+
+
+def open_search(model: PreTrainedModel, vocabulary: Vocabulary, jobs: Sequence[Job], config: NeurologicConfig,
+                num_best: int = 1) -> tuple["Rules", Beam, "Reader"]:
     """Return what a search on `jobs` works with: the rules, the beam before its first token, the model."""
     eos = vocabulary.tokenizer.eos_token_id
     machine = stack([job.automaton for job in jobs], fill_token=eos).to(model.device)
     in_word = torch.tensor([job.in_word for job in jobs], device=model.device)
     rules = Rules(machine, vocabulary.to(model.device), config, in_word)
-    return rules, Beam.start(jobs, machine, config, eos), Reader(model, [job.prefix_ids for job in jobs], config, eos)
+    beam = Beam.start(jobs, machine, config, eos, num_best)
+    return rules, beam, Reader(model, [job.prefix_ids for job in jobs], config, eos)
 
 
 # 2. One step ---------------------------------------------------------------------------------------------------------
@@ -213,19 +256,19 @@ class Rules:
         last, length = 0, beam.length
         if logprobs is not None:
             last, length = logprobs[..., self.vocabulary.tokenizer.eos_token_id], length + 1
-        logprob, row = torch.where(may_end, beam.scores + last, -torch.inf).max(1)
-        value = logprob / length ** self.config.length_penalty
-        better = value > beam.best
-        beam.best = torch.where(better, value, beam.best)
-        beam.best_logprob = torch.where(better, logprob, beam.best_logprob)
-        tokens = beam.tokens[torch.arange(len(row), device=row.device), row]
-        beam.best_tokens = torch.where(better[:, None], tokens, beam.best_tokens)
+        logprob = torch.where(may_end, beam.scores + last, -torch.inf)
+        values = torch.cat([beam.best, logprob / length ** self.config.length_penalty], 1)
+        best = values.argsort(dim=1, descending=True, stable=True)[:, :beam.best.shape[1]]  # of equals, who was first
+        beam.best = values.gather(1, best)
+        beam.best_logprob = torch.cat([beam.best_logprob, logprob], 1).gather(1, best)
+        tokens = torch.cat([beam.best_tokens, beam.tokens], 1)
+        beam.best_tokens = tokens.gather(1, best[..., None].expand(-1, -1, tokens.shape[2]))
 
     def settled(self, beam: Beam) -> bool:
         """Say whether the search is over: at the limit, or where nothing alive can beat what is finished."""
         limit = self.config.max_new_tokens
         reachable = beam.scores.amax(1) / limit ** self.config.length_penalty
-        return beam.length == limit or bool((beam.best >= reachable).all())
+        return beam.length == limit or bool((beam.best[:, -1] >= reachable).all())
 
     def forbid(self, beam: Beam, logprobs: Tensor) -> Tensor:
         """Return the log-probability of every continuation (sentences, beams, tokens), -inf where a rule forbids it."""
