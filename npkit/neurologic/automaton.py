@@ -36,10 +36,9 @@ class Vocabulary:
     never: Tensor        # (tokens,) True for special tokens, control characters, and rows beyond the tokenizer
     ids: Mapping[bytes, int]
 
-    def spell(self, text: str) -> set[int]:
+    def spell(self, text: str) -> frozenset[int]:
         """Return the tokens of two spellings of `text`: the tokenizer's own, and one of the fewest tokens."""
-        own = self.tokenizer.encode(text, add_special_tokens=False)
-        return set(self.fewest(text.encode())) | (set() if self.never[own].any() else set(own))
+        return _spell(self, text)
 
     def fewest(self, spelling: bytes) -> list[int]:
         """Return the token ids of a shortest spelling; none if the vocabulary cannot write it."""
@@ -54,6 +53,13 @@ class Vocabulary:
     def to(self, device: torch.device) -> "Vocabulary":
         return replace(self, token_bytes=self.token_bytes.to(device), first_class=self.first_class.to(device),
                        never=self.never.to(device))
+
+
+@lru_cache(maxsize=50_000)  # the sets of a batch draw their phrases from the same lists
+def _spell(vocabulary: Vocabulary, text: str) -> frozenset[int]:
+    own = vocabulary.tokenizer.encode(text, add_special_tokens=False)
+    fewest = vocabulary.fewest(text.encode())
+    return frozenset(fewest if vocabulary.never[own].any() else [*fewest, *own])
 
 
 @lru_cache(maxsize=4)
@@ -97,9 +103,10 @@ class Trie:
     """
 
     def __init__(self, num_clauses: int):
+        self.num_clauses = num_clauses
         self.children: list[dict[int, int]] = [{}, {}, {}]  # WORD, FOREIGN, BREAK
         self.pending, self.closed = [0] * 3, [0] * 3        # bits of phrases that end here: with the word; in any case
-        self.progress = [np.zeros(num_clauses) for _ in range(3)]
+        self.shares: list[dict[int, float]] = [{}, {}, {}]  # clause -> largest share written of a phrase of it
 
     def add(self, phrase: str, clause: int | None = None) -> None:
         """Add a wanted phrase of `clause`, or (None) a banned one."""
@@ -107,15 +114,14 @@ class Trie:
         for written, char in enumerate(phrase, 1):
             node = self._step(node, char)
             if clause is not None:
-                self.progress[node][clause] = max(self.progress[node][clause], written / len(phrase))
+                self.shares[node][clause] = max(self.shares[node].get(clause, 0.0), written / len(phrase))
         ends = self.pending if has_boundary(phrase[-1]) else self.closed
         ends[node] |= BAN if clause is None else 1 << clause
 
     def _step(self, node: int, char: str) -> int:
         """Return the node after `char`; its small and its capital spelling lead to the same one."""
-        spellings = {spelling.encode() for spelling in (char, char.lower(), char.upper())}
         edges = []
-        for spelling in sorted(s for s in spellings if len(s) == len(char.encode())):
+        for spelling in spellings(char):
             inner = node
             for byte in spelling[:-1]:
                 inner = self.children[inner].get(byte) or self._grow(inner, byte)
@@ -131,13 +137,16 @@ class Trie:
         self.children.append({})
         self.pending.append(0)
         self.closed.append(0)
-        self.progress.append(np.zeros_like(self.progress[0]))
+        self.shares.append({})
         return len(self.children) - 1
 
     def tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return delta and gains (nodes, 257), pending and closed (nodes,), progress (nodes, clauses)."""
         nodes = len(self.children)
         delta = np.tile(np.arange(nodes)[:, None], 257)
+        progress = np.zeros((nodes, self.num_clauses))
+        for node, shares in enumerate(self.shares):
+            progress[node, list(shares)] = list(shares.values())
         fail = [WORD, WORD, FOREIGN, *[None] * (nodes - 3)]
         queue = deque([WORD, FOREIGN, BREAK])
         while queue:
@@ -146,7 +155,7 @@ class Trie:
             delta[node, :END] = BYTE_CLASS if node == WORD else delta[back, :END]
             self.pending[node] |= self.pending[back]
             self.closed[node] |= self.closed[back]
-            np.maximum(self.progress[node], self.progress[back], out=self.progress[node])
+            np.maximum(progress[node], progress[back], out=progress[node])
             for byte, child in self.children[node].items():
                 if fail[child] is None:
                     fail[child] = delta[node, byte]
@@ -157,7 +166,14 @@ class Trie:
         gains[:, :END] |= np.where(BYTE_CLASS == BREAK, pending[:, None], 0)
         gains[:, :END] |= np.where(BYTE_CLASS == FOREIGN, pending[:, None] & BAN, 0)
         gains[:, END] = 0
-        return delta, gains, pending, closed, np.stack(self.progress)
+        return delta, gains, pending, closed, progress
+
+
+@cache
+def spellings(char: str) -> tuple[bytes, ...]:
+    """Return the bytes of a character's small and capital spellings, as far as they are as many as its own."""
+    found = {spelling.encode() for spelling in (char, char.lower(), char.upper())}
+    return tuple(sorted(spelling for spelling in found if len(spelling) == len(char.encode())))
 
 
 # 3. The machine ------------------------------------------------------------------------------------------------------
@@ -238,8 +254,7 @@ def compile_constraints(constraints: Constraints, vocabulary: Vocabulary) -> Aut
         trie.add(phrase)
     delta, gains, pending, closed, progress = map(torch.from_numpy, trie.tables())
     proposals = propose([phrase for phrases in wanted for phrase in phrases], vocabulary)
-    nodes = torch.arange(len(delta))[:, None]
-    next_node, next_gains = read_bytes(delta, gains, nodes, vocabulary.token_bytes[proposals])
+    next_node, next_gains = read_proposals(delta, gains, vocabulary.token_bytes[proposals])
     may_end = (pending & BAN == 0)[:, None]
     ends = ((pending | closed)[:, None] >> torch.arange(progress.shape[1]) & 1 == 1) & may_end
     allowed = next_gains & BAN == 0
@@ -265,9 +280,26 @@ def propose(phrases: Sequence[str], vocabulary: Vocabulary) -> Tensor:
     return torch.tensor(sorted(token_ids))
 
 
+def read_proposals(delta: Tensor, gains: Tensor, token_bytes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the node after every token (nodes, tokens) from every node, and the bits it sets."""
+    length = (token_bytes != END).sum(1)
+    by_length = length.argsort(descending=True, stable=True)  # so that no byte is read behind a token's end
+    node = torch.arange(len(delta))[:, None].repeat(1, len(length))
+    bits = torch.zeros_like(node)
+    for place in range(int(length.max())):
+        count = int((length > place).sum())
+        byte = token_bytes[by_length[:count], place]
+        bits[:, :count] |= gains[node[:, :count], byte]
+        node[:, :count] = delta[node[:, :count], byte]
+    back = by_length.argsort()
+    return node[:, back], bits[:, back]
+
+
 def onward(distance: Tensor, next_node: Tensor, allowed: Tensor) -> Tensor:
     """Return 1 + the smallest distance (nodes, goals) behind any allowed proposal (nodes, proposals)."""
-    return 1 + distance[next_node].masked_fill(~allowed[..., None], FAR).amin(1)
+    nowhere = torch.full_like(distance[:1], FAR)
+    steps = torch.where(allowed, next_node, len(distance)).flatten()
+    return 1 + torch.cat([distance, nowhere]).index_select(0, steps).view(*next_node.shape, -1).amin(1)
 
 
 def distances(next_node: Tensor, allowed: Tensor, goals: Tensor) -> Tensor:
