@@ -14,7 +14,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from npkit import keywords
 from npkit.glyphworld import corpus, effects, judge_training, measure, raters, training
 from npkit.glyphworld.dataset import sample_scene
-from npkit.glyphworld.diffusion import build_tokenizer, encode_text
+from npkit.glyphworld.diffusion import build_tokenizer, encode_text, learn_tokenizer
 from npkit.glyphworld.pairs import CATEGORY_OF, PAIRS, affinity
 from npkit.glyphworld.raters import FLOOR, POPULATIONS, Facts, terms
 from npkit.glyphworld.renderer import Picture, Scene, render
@@ -285,10 +285,36 @@ def test_contrastive_loss_of_a_perfect_and_of_a_blind_model():
 
 
 def test_preference_loss_is_the_softmax_over_two_pictures():
-    scores, first, second = torch.tensor([[2.0, 1.0, 2.0]]), [0, 0], [1, 2]
-    loss = judge_training.preference_loss(scores, torch.tensor([[1.0, 0.0]]), first, second)
+    first, second = torch.tensor([[2.0, 2.0]]), torch.tensor([[1.0, 2.0]])
+    loss = judge_training.preference_loss(first, second, torch.tensor([[1.0, 0.0]]))
     softmax = math.exp(2) / (math.exp(2) + math.exp(1))
     assert loss.item() == pytest.approx((-math.log(softmax) + math.log(2)) / 2)
+
+
+def test_raters_are_asked_for_shares_of_their_votes():
+    shares = judge_training.ask(torch.tensor([40.0, 0.0] * 2000), torch.zeros(4000), torch.Generator().manual_seed(0))
+    assert (shares[::2] == 1).all()
+    assert shares[1::2].mean() == pytest.approx(0.5, abs=0.02)
+    assert (shares * judge_training.NUM_RATERS % 1 == 0).all()
+
+
+def test_words_of_a_prompt_and_a_picture_that_shows_them():
+    words = list(judge_training.WORDS)
+    present = judge_training.words_present(["a red cat, pixel art, by claude monet", "a moon"])
+    assert [[words[i] for i in row.nonzero().flatten()] for row in present] == [
+        ["claude monet", "pixel art", "cat"], ["moon"]]
+    tokenizer = build_tokenizer(words)
+    clip, ids = judge_training.build_clip(tokenizer, seed=0).eval(), encode_text(tokenizer, words)
+    texts = judge_training.embed_texts(clip, ids)
+    fitting, other = (judge_training.word_loss(clip, texts[[words.index(word)]], ids, present[1:])
+                      for word in ("moon", "cat"))
+    assert fitting < other
+
+
+def test_the_tokenizer_is_learnt_once(tmp_path):
+    first = learn_tokenizer(tmp_path, ["a cat, pixel art", "a moon, moody"])
+    again = learn_tokenizer(tmp_path, ["other words that would give another vocabulary"])
+    assert again.get_vocab() == first.get_vocab()
 
 
 def test_ratings_stay_on_the_scale():

@@ -16,17 +16,21 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from npkit.glyphworld.corpus import choose_modifiers, phrase, prefix_of
+from npkit.glyphworld.corpus import choose_modifiers, parse, phrase, prefix_of
 from npkit.glyphworld.dataset import load_dataset, sample_scene
 from npkit.glyphworld.diffusion import MAX_TEXT_TOKENS, encode_text, learn_tokenizer, to_tensor
+from npkit.glyphworld.effects import ORDER
 from npkit.glyphworld.raters import POPULATIONS, facts, utility
 from npkit.glyphworld.renderer import SIZE, Picture, Scene, render
 from npkit.glyphworld.training import fit, save_half
+from npkit.glyphworld.vocabulary import SUBJECTS
 
 SAMPLING = {"num_inference_steps": 6, "guidance_scale": 2.0}  # as the tiny profile paints
 GROUP = 4  # pictures of one prefix: the plain one and three prompts
 GROUPS_A_CHUNK = 100
 NUM_RATERS = 8  # asked about a pair each time it comes up
+WORDS = (*ORDER, *SUBJECTS)  # each a text of its own
+WORD_WEIGHT = 10.0  # of the loss over single words, a mean over many easy ones
 LAYERS = (128, 64, 32, 16, 1)  # widths of the aesthetic head; LAION's are 1024, 128, 64, 16, 1
 Painter = Callable[[list[str], list[int]], np.ndarray]  # prompts, seeds -> pictures (batch, 64, 64, 3) uint8
 
@@ -66,18 +70,37 @@ def contrastive_loss(texts: Tensor, pictures: Tensor, scale: Tensor) -> Tensor:
     return (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
 
 
+def words_present(texts: list[str]) -> Tensor:
+    """(n, 81) 1.0 where a text has the word of `WORDS`."""
+    scenes = [parse(text) for text in texts]
+    return torch.tensor([[float(word == scene.subject or word in scene.modifiers) for word in WORDS]
+                         for scene in scenes])
+
+
+def word_loss(clip: CLIPModel, pictures: Tensor, word_ids: Tensor, present: Tensor) -> Tensor:
+    """SigLIP's loss of pictures (batch, 128) with every single word: is it in the picture's prompt (batch, 81)?
+
+    A caption's other words must not hide one of them: this is what makes a small ViT see all of them within minutes.
+    """
+    logits = 30 * pictures @ embed_texts(clip, word_ids).T - 5  # nine words share a picture: cosines of a third
+    return binary_cross_entropy_with_logits(logits, present)
+
+
 def train_clip(pictures: np.ndarray, captions: list[str], tokenizer: CLIPTokenizer, folder: Path, steps: int,
                seed: int = 0, name: str = "clip", batch_size: int = 128) -> CLIPModel:
     """CLIP from scratch; 60 % of the captions are cut to their prefix, else subjects hide behind the easy modifiers."""
     clip = build_clip(tokenizer, seed)
-    full_ids = encode_text(tokenizer, captions)
+    full_ids, word_ids = encode_text(tokenizer, captions), encode_text(tokenizer, list(WORDS))
     prefix_ids = encode_text(tokenizer, [caption.partition(",")[0] for caption in captions])
+    present = words_present(captions)
 
     def loss_of(generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(captions), (batch_size,), generator=generator).sort().values
         cut = torch.rand(batch_size, 1, generator=generator) < 0.6
         texts = embed_texts(clip, torch.where(cut, prefix_ids[rows], full_ids[rows]))
-        return contrastive_loss(texts, embed_pictures(clip, pictures[rows.numpy()]), temperature(clip))
+        seen = embed_pictures(clip, pictures[rows.numpy()])
+        return contrastive_loss(texts, seen, temperature(clip)) + \
+            WORD_WEIGHT * word_loss(clip, seen, word_ids, present[rows])
 
     return fit(name, clip, loss_of, folder, steps=steps, learning_rate=2e-3, seed=seed, weight_decay=0.05).eval()
 
@@ -161,25 +184,39 @@ def load_painter(folder: Path, batch_size: int = 32) -> Painter:
 
 
 # 3. PickScore from votes ---------------------------------------------------------------------------------------------
-def preference_loss(scores: Tensor, wins: Tensor, first: list[int], second: list[int]) -> Tensor:
-    """PickScore's loss: cross-entropy of the share of votes won (groups, pairs) with the softmax over both scores."""
-    return binary_cross_entropy_with_logits(scores[:, first] - scores[:, second], wins)
+def preference_loss(first: Tensor, second: Tensor, wins: Tensor) -> Tensor:
+    """PickScore's loss: cross-entropy of the share of votes that the first picture won with the softmax of both scores.
+    """
+    return binary_cross_entropy_with_logits(first - second, wins)
+
+
+def ask(first: Tensor, second: Tensor, generator: torch.Generator) -> Tensor:
+    """The share of NUM_RATERS raters that prefer the first picture, for utilities over the raters' noise."""
+    odds = (first - second).sigmoid()
+    return torch.binomial(torch.full_like(odds, NUM_RATERS), odds, generator=generator) / NUM_RATERS
 
 
 def train_votes(clip: CLIPModel, votes: VoteSet, tokenizer: CLIPTokenizer, folder: Path, steps: int,
                 population: str = "public", seed: int = 0, name: str = "votes", batch_size: int = 32) -> CLIPModel:
-    """Go on from `clip` with votes on all pairs of a prefix's pictures; a pair that comes again meets other raters."""
-    prefix_ids = encode_text(tokenizer, votes.prefixes)
+    """Go on from `clip` with votes on pairs of pictures; a pair that comes again meets other raters.
+
+    Most pairs show one prefix, as PickScore's do. Others show two, each picture judged against its own: they make
+    scores comparable between prefixes, which votes within prefixes leave open.
+    """
+    prefix_ids, word_ids = encode_text(tokenizer, votes.prefixes), encode_text(tokenizer, list(WORDS))
+    present = words_present(votes.prompts).view(-1, GROUP, len(WORDS))
     utilities = torch.from_numpy(votes.utilities[population]).float() / POPULATIONS[population].noise
     first, second = (list(side) for side in zip(*combinations(range(GROUP), 2), strict=True))
 
     def loss_of(generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(prefix_ids), (batch_size,), generator=generator)
-        odds = (utilities[rows][:, first] - utilities[rows][:, second]).sigmoid()
-        wins = torch.binomial(torch.full_like(odds, NUM_RATERS), odds, generator=generator) / NUM_RATERS
-        pictures = embed_pictures(clip, flat(votes.pictures[rows.numpy()]))
+        worth, pictures = utilities[rows], embed_pictures(clip, flat(votes.pictures[rows.numpy()]))
         cosines = (pictures.view(batch_size, GROUP, -1) * embed_texts(clip, prefix_ids[rows])[:, None]).sum(-1)
-        return preference_loss(temperature(clip) * cosines, wins, first, second)
+        scores = temperature(clip) * cosines
+        sides = [(each[:, first], each[:, second]) for each in (scores, worth)]
+        others = [(each, each.roll(1, 0)) for each in (scores, worth)]
+        losses = [preference_loss(*judged, ask(*true, generator)) for judged, true in (sides, others)]
+        return sum(losses) + WORD_WEIGHT * word_loss(clip, pictures, word_ids, present[rows].flatten(0, 1))
 
     return fit(name, clip, loss_of, folder, steps=steps, learning_rate=1e-3, seed=seed, weight_decay=0.05).eval()
 
@@ -231,8 +268,8 @@ def save_judge(clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
         image_std=[0.5] * 3).save_pretrained(folder)
 
 
-def train_judges(folder: Path, pipeline_folder: Path | None, out: Path, *, clip_steps: tuple[int, int] = (700, 400),
-                 vote_steps: int = 350, aesthetic_steps: int = 1500, num_chunks: int = 16) -> None:
+def train_judges(folder: Path, pipeline_folder: Path | None, out: Path, *, clip_steps: int = 900,
+                 vote_steps: int = 1200, aesthetic_steps: int = 1500, num_chunks: int = 28) -> None:
     """Write `pickscore-tiny`, `heldout-tiny` and `aesthetic-tiny.safetensors` under `out`; resumes from `folder`.
 
     `folder` holds the rendered dataset. With `pipeline_folder` half of the pictures voted on are the pipeline's.
@@ -242,7 +279,7 @@ def train_judges(folder: Path, pipeline_folder: Path | None, out: Path, *, clip_
     tokenizer = learn_tokenizer(folder, captions)
     votes = load_votes(folder / "votes", num_chunks, load_painter(pipeline_folder) if pipeline_folder else None)
     for seed, (judge, population) in enumerate((("pickscore", "public"), ("heldout", "critics"))):
-        clip = train_clip(pictures, captions, tokenizer, folder, clip_steps[seed], seed, f"{judge}-clip")
+        clip = train_clip(pictures, captions, tokenizer, folder, clip_steps, seed, f"{judge}-clip")
         clip = train_votes(clip, votes, tokenizer, folder, vote_steps, population, seed, f"{judge}-votes")
         save_judge(clip, tokenizer, out / f"{judge}-tiny")
         if judge == "pickscore":

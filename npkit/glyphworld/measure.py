@@ -32,7 +32,7 @@ from npkit.glyphworld.judge_training import (
     make_votes,
     temperature,
 )
-from npkit.glyphworld.raters import POPULATIONS, oracle, vote
+from npkit.glyphworld.raters import POPULATIONS, oracle
 from npkit.glyphworld.renderer import Scene
 from npkit.glyphworld.training import fit
 from npkit.glyphworld.vocabulary import SUBJECTS
@@ -173,15 +173,17 @@ def judge(folder: Path, votes: VoteSet) -> np.ndarray:
 
 
 def agreement(scores: np.ndarray, votes: VoteSet, population: str) -> tuple[float, float, int]:
-    """Over all pairs: how often the scores, and how often a second rater, agree with a rater's vote; and the pairs."""
-    rng, noise = np.random.default_rng(HELD_OUT_SEED), POPULATIONS[population].noise
+    """Over all pairs: how often the scores, and how often a second rater, agree with a rater's vote; and the pairs.
+
+    Shares are expected ones, over all raters of the population: no luck of single votes is in them.
+    """
     by_judge, by_rater = [], []
     for group, worth in zip(scores, votes.utilities[population], strict=True):
         for one, other in combinations(range(GROUP), 2):
             if worth[one] != worth[other]:  # two prompts of a group may have no modifiers: one picture, no choice
-                first, second = (vote(worth[one], worth[other], rng, noise) for _ in range(2))
-                by_judge.append((group[one] > group[other]) == first)
-                by_rater.append(second == first)
+                first = 1 / (1 + np.exp((worth[other] - worth[one]) / POPULATIONS[population].noise))  # as in `vote`
+                by_judge.append(first if group[one] > group[other] else 1 - first)
+                by_rater.append(first ** 2 + (1 - first) ** 2)
     return float(np.mean(by_judge)), float(np.mean(by_rater)), len(by_judge)
 
 
