@@ -63,6 +63,7 @@ def add_run(verbs) -> None:
     verb.add_argument("--dry-run", action="store_true", help="say what would run, and write nothing")
     verb.add_argument("--check", type=Path, metavar="FILE",
                       help="compare metrics with {stage: {metric: {value, tolerance}}}; exit code 3 when one is off")
+    verb.add_argument("--refresh", action="store_true", help="write this run's values into the file of --check")
 
 
 def add_status(verbs) -> None:
@@ -115,6 +116,8 @@ def run(args: argparse.Namespace) -> int:
     from npkit import study
     from npkit.profiles import parse_settings
     from npkit.report import result_table, write_report
+    if args.refresh and not args.check:
+        raise NpkitError("--refresh writes into the file of --check: name one")
     expected = study.read_expected(args.check) if args.check else {}
     planned = study.plan(args.profile, args.seed, parse_settings(args.settings), args.only, args.until)
     if args.dry_run:
@@ -128,7 +131,10 @@ def run(args: argparse.Namespace) -> int:
     wrong = study.out_of_tolerance(planned.runs, expected)
     for sentence in wrong:
         print(f"npkit: {sentence}", file=sys.stderr)
-    return 3 if wrong else 0
+    if args.refresh:
+        study.refresh_expected(args.check, planned.runs, expected)
+        print(f"npkit: {args.check} now expects this run's values", file=sys.stderr)
+    return 3 if wrong and not args.refresh else 0
 
 
 def status(args: argparse.Namespace) -> int:
