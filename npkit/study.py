@@ -246,7 +246,7 @@ def out_of_tolerance(runs: Sequence[Run], expected: Mapping) -> list[str]:
 
 
 def refresh_expected(path: Path, runs: Sequence[Run], expected: Mapping) -> None:
-    """Write the runs' values of the expected metrics into `path`; tolerances stay, and what the runs did not measure."""
+    """Write the runs' values of the expected metrics into `path`; tolerances stay, and what was not measured."""
     values = {}
     for stage, metrics in expected.items():
         artifact = Run(stage, runs[0].config, runs[0].seed, runs[0].settings).artifact
