@@ -84,8 +84,8 @@ def test_fresh_makes_the_artifact_again(notebooks, npkit_home, capsys):
     assert "npkit: data num_prompts is 7, expected 9 within 1" in capsys.readouterr().err
 
 
-def test_expected_values_are_refreshed_by_command(notebooks, npkit_home, capsys):
-    file = expected(npkit_home, 9, 1)
+def test_expected_values_are_refreshed_by_command(notebooks, tmp_path, capsys):
+    file = expected(tmp_path, 9, 1)
     assert main(["run", "--only", "data", "--check", str(file), "--refresh"]) == 0
     assert "is 7, expected 9 within 1" in capsys.readouterr().err  # what has moved is said
     assert json.loads(file.read_text()) == {"data": {"num_prompts": {"value": 7.0, "tolerance": 1}}}
