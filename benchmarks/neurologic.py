@@ -12,9 +12,9 @@ import torch
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from npkit.glyphworld.corpus import generate
-from npkit.neurologic import Constraints, any_of
-from npkit.neurologic import decoding as search
-from npkit.neurologic.automaton import compile_constraints, read_vocabulary
+from npkit.neurologic import Constraints, any_of, beam, decoding
+from npkit.neurologic.compiling import compile_constraints
+from npkit.neurologic.vocabulary import read_vocabulary
 from npkit.policy import Policy, build_policy, pad, train_tokenizer
 from npkit.profiles import NeurologicConfig, load_profile
 
@@ -69,9 +69,9 @@ def plain_beam(policy: Policy, prompts: list[str], config: NeurologicConfig) -> 
 
 def neurologic(policy: Policy, prompts: list[str], config: NeurologicConfig) -> None:
     """Run NeuroLogic decoding to the last token."""
-    vocabulary, jobs = search.plan(*policy, prompts, CONSTRAINTS, config)
-    beam = search.search(policy[0], vocabulary, jobs, config)
-    assert beam.length == config.max_new_tokens, "NeuroLogic decoding ended early"
+    vocabulary, jobs = decoding.plan(*policy, prompts, CONSTRAINTS, config)
+    found = decoding.search(policy[0], vocabulary, jobs, config)
+    assert found.length == config.max_new_tokens, "NeuroLogic decoding ended early"
 
 
 def cpu_seconds(function: Callable, *arguments) -> float:
@@ -104,7 +104,7 @@ def selection_share(policy: Policy, prompts: list[str], config: NeurologicConfig
                 spent += time.process_time() - started
         return call
 
-    places = [*((search.Rules, name) for name in SELECTION), (search, "take_turns"), (search.Beam, "follow")]
+    places = [*((beam.Rules, name) for name in SELECTION), (decoding, "take_turns"), (beam.Beam, "follow")]
     originals = [(owner, name, getattr(owner, name)) for owner, name in places]
     try:
         for owner, name, original in originals:

@@ -113,6 +113,14 @@ class NeurologicConfig:
     prune_factor: int = 0            # keep candidates ranked above this by likelihood; 0: off
     length_penalty: float = 0.0      # a finished text scores its log-probability over its length to this power
     beam_temperature: float = 0.0    # of the noise by which the beam is sampled; 0: the best ones are kept
+    look_ahead: float = 0.0          # weight of how likely a token comes next that brings a clause nearer; 0: off
+    look_ahead_width: int = 2        # hypotheses looked at for each one kept, where `look_ahead` is on
+    compat: str = ""                 # lu2021 or neuroprompts: decode as the published code does, defects and all
+
+    @property
+    def num_rows(self) -> int:
+        """Hypotheses of a prefix that the model continues at once."""
+        return self.beam_size * (self.look_ahead_width if self.look_ahead else 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from npkit.errors import NpkitError
-from npkit.neurologic.automaton import BAN, BREAK, FAR, compile_constraints, read_vocabulary, stack
+from npkit.neurologic.automaton import FAR, stack
 from npkit.neurologic.clauses import Constraints, any_of
+from npkit.neurologic.compiling import compile_constraints
 from npkit.neurologic.toy import toy_policy
+from npkit.neurologic.trie import BAN
+from npkit.neurologic.vocabulary import BREAK, read_vocabulary
 from npkit.policy import train_tokenizer
 
 TEXTS = ["a fox, oil painting, highly detailed, concept art", "trending on artstation, art nouveau, 4k, 8k texture",
@@ -25,7 +28,7 @@ def state(constraints, text):
     """Return what `text` confirms, what the end of its last word would, and its node."""
     machine = compile_constraints(constraints, vocabulary())
     node, bits = machine.read_text(text)
-    return int(bits), int(machine.pending[node]), node
+    return bits, int(machine.pending[node]), node
 
 
 def test_tokens_are_read_as_bytes():
@@ -94,7 +97,7 @@ def need(constraints, text):
     model, tokenizer = toy_policy(TOKENS, {})
     machine = compile_constraints(constraints, read_vocabulary(tokenizer, model.config.vocab_size))
     node, bits = machine.read_text(text)
-    return int(machine.assess(node[None, None], (bits & machine.full)[None])[0])
+    return int(machine.assess(torch.tensor([[node]]), torch.tensor([[bits & ~BAN]]))[0])
 
 
 @pytest.mark.parametrize(("text", "tokens"), [

@@ -4,7 +4,18 @@ import pytest
 
 from npkit import keywords
 from npkit.errors import NpkitError
-from npkit.neurologic import Constraints, Literal, any_of, certify, default_clauses, find, merge, satisfied
+from npkit.neurologic import (
+    Clause,
+    Constraints,
+    Literal,
+    absent,
+    any_of,
+    certify,
+    default_clauses,
+    find,
+    merge,
+    satisfied,
+)
 
 
 @pytest.mark.parametrize(("phrase", "text", "span"), [
@@ -19,7 +30,7 @@ def test_find_respects_word_boundaries(phrase, text, span):
 
 
 def test_clause_states():
-    cnf = (any_of("oil painting", "watercolor"), (Literal("text", positive=False),))
+    cnf = (any_of("oil painting", "watercolor"), absent("text"))
     assert satisfied(cnf, "a fox, watercolor") == [True, True]
     assert satisfied(cnf, "a fox, watercolor, text") == [True, False]
     assert satisfied(cnf, "a fox, context") == [False, True]
@@ -27,11 +38,11 @@ def test_clause_states():
 
 
 def test_constraints_of_a_cnf():
-    constraints = Constraints.from_cnf((any_of("oil", "ink"), (Literal("text", positive=False),)))
+    constraints = Constraints.from_cnf((any_of("oil", "ink"), absent("text")))
     assert constraints.wanted == (("clause 1", any_of("oil", "ink")),) and constraints.excluded == ("text",)
     assert satisfied(constraints.cnf, "ink") == [True, True]
     with pytest.raises(NpkitError, match="negative literal"):
-        Constraints.from_cnf(((Literal("oil"), Literal("text", positive=False)),))
+        Constraints.from_cnf((Clause((Literal("oil"), Literal("text", positive=False))),))
 
 
 @pytest.mark.parametrize(("user", "require", "exclude", "sentence"), [
@@ -81,4 +92,5 @@ def test_certificate_names_words_and_places():
     assert certify(constraints, "moody pop art").holds
     assert certify(constraints, "moody pop art, 8K").violations == ("8k",)
     assert certificate.to_dict()["clauses"][0] == {
-        "category": "style", "any_of": ("art", "Pop Art"), "satisfied_by": "pop art", "start": 7, "end": 14}
+        "category": "style", "any_of": ("art", "Pop Art"), "holds": True, "count": 2,
+        "satisfied_by": "pop art", "start": 7, "end": 14}

@@ -6,6 +6,7 @@ from npkit.neurologic.clauses import (
     ClauseResult,
     Constraints,
     Literal,
+    absent,
     any_of,
     certify,
     default_clauses,
@@ -18,6 +19,6 @@ from npkit.neurologic.generation import neurologic_generate
 from npkit.neurologic.price import prices
 from npkit.neurologic.table import coverage, tabulate
 
-__all__ = ["CNF", "Certificate", "Clause", "ClauseResult", "Constraints", "Decoded", "Literal", "any_of", "certify",
-           "coverage", "decode", "decode_best", "default_clauses", "find", "merge", "neurologic_generate", "prices",
-           "satisfied", "tabulate"]
+__all__ = ["CNF", "Certificate", "Clause", "ClauseResult", "Constraints", "Decoded", "Literal", "absent", "any_of",
+           "certify", "coverage", "decode", "decode_best", "default_clauses", "find", "merge", "neurologic_generate",
+           "prices", "satisfied", "tabulate"]

@@ -34,6 +34,12 @@ class BeamLayer(DynamicLayer):
         for states in (self.keys, self.values):
             states[target, :, self.start + shared:self.length] = states[source, :, self.start + shared:self.length]
 
+    def select_rows(self, parent: Tensor) -> None:
+        """Give every row what row `parent` (rows,) wrote."""
+        for states in (self.keys, self.values):
+            new = states[:, :, self.start:self.length]
+            new.copy_(new.index_select(0, parent))
+
 
 class BeamCache(Cache):
     """The cache of a beam search: the prefix is computed once a sentence and shared by its beams."""
@@ -46,15 +52,27 @@ class BeamCache(Cache):
         self.rows = torch.arange(rows, device=device)
 
     def reorder(self, parent: Tensor) -> None:
-        """Make every row continue row `parent` (rows,); rows agree up to the first position with two writers."""
+        """Make every row continue row `parent` (rows,)."""
         written = self.layers[0].length - self.layers[0].start
-        target = (parent != self.rows).nonzero().flatten()
-        if written and len(target):
-            source = parent[target]
-            same = self.writer[source, :written] == self.writer[target, :written]
-            shared = int(same.long().cumprod(1).sum(1).min())
+        if written and self.rows.device.type == "cpu":
+            self._copy_what_differs(parent, written)
+        elif written:
             for layer in self.layers:
-                layer.copy_rows(target, source, shared)
-            self.writer[target, :written] = self.writer[source, :written]
+                layer.select_rows(parent)
         if written < self.writer.shape[1]:
             self.writer[:, written] = self.rows
+
+    def _copy_what_differs(self, parent: Tensor, written: int) -> None:
+        """Copy rows that change only, from the first position with two writers on: up to it they agree.
+
+        To know which these are would let an accelerator wait; there all new tokens of all rows are copied instead.
+        """
+        target = (parent != self.rows).nonzero().flatten()
+        if not len(target):
+            return
+        source = parent[target]
+        same = self.writer[source, :written] == self.writer[target, :written]
+        shared = int(same.long().cumprod(1).sum(1).min())
+        for layer in self.layers:
+            layer.copy_rows(target, source, shared)
+        self.writer[target, :written] = self.writer[source, :written]

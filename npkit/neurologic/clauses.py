@@ -1,25 +1,31 @@
 """Constraints: what a prompt must and must not mention, in conjunctive normal form, judged on its text."""
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from itertools import permutations, product
 
 import numpy as np
 
 from npkit.errors import NpkitError
 from npkit.keywords import CATEGORIES, Keywords
 
-MAX_CLAUSES = 60  # each is one bit of a 64-bit integer while decoding
+MAX_BITS = 60  # of a 64-bit integer: one for each clause, or for each phrase of a clause that counts
 
 
 # 1. Phrases in a text ------------------------------------------------------------------------------------------------
-def find(phrase: str, text: str) -> tuple[int, int] | None:
+def find(phrase: str, text: str, behind: int = 0) -> tuple[int, int] | None:
     """Return start and end of the first place where `phrase` stands in `text` as whole words, in any case.
+
+    Places that do not end behind position `behind` are passed over.
 
     "text" is in neither "texture" nor "context". An edge of a phrase that is no letter of an alphabet with capitals,
     no digit and no underscore (an emoji, a Chinese character, a bracket) needs no boundary.
     """
-    match = _pattern(phrase).search(text)
+    pattern = _pattern(phrase)
+    match = pattern.search(text)
+    while match and match.end() <= behind:
+        match = pattern.search(text, match.start() + 1)
     return match.span() if match else None
 
 
@@ -49,30 +55,77 @@ class Literal:
         return (find(self.phrase, text) is not None) == self.positive
 
 
-Clause = tuple[Literal, ...]  # literals joined by OR
-CNF = tuple[Clause, ...]      # clauses joined by AND
+@dataclass(frozen=True)
+class Clause:
+    """Literals of which `min_count` to `max_count` (None: any number) must hold: by default at least one, an OR.
+
+    Counted are different phrases, not how often each occurs; one inside another ("art" in "pop art") counts as well.
+    """
+    literals: tuple[Literal, ...]
+    min_count: int = 1
+    max_count: int | None = None
+
+    def __iter__(self) -> Iterator[Literal]:
+        return iter(self.literals)
+
+    def __len__(self) -> int:
+        return len(self.literals)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it takes counting to judge the clause: one literal is not enough, or too many are too many."""
+        return self.min_count != 1 or self.capped
+
+    @property
+    def capped(self) -> bool:
+        return self.max_count is not None and self.max_count < len(self)
+
+    @property
+    def bits(self) -> int:
+        """The bits that decoding remembers of it: one, or one to count each phrase and one to limit it."""
+        return len(self) * ((self.min_count > 0) + self.capped) if self.counts else 1
+
+    def holds(self, text: str) -> bool:
+        return self.accepts(sum(literal.holds(text) for literal in self))
+
+    def accepts(self, count: int) -> bool:
+        """Say whether the clause holds when `count` of its literals do."""
+        return self.min_count <= count and (self.max_count is None or count <= self.max_count)
+
+
+CNF = tuple[Clause, ...]  # clauses joined by AND
 
 
 def satisfied(cnf: CNF, text: str) -> list[bool]:
-    """Say for each clause whether one of its literals holds in `text`."""
-    return [any(literal.holds(text) for literal in clause) for clause in cnf]
+    """Say for each clause whether it holds in `text`."""
+    return [clause.holds(text) for clause in cnf]
 
 
-def any_of(*phrases: str) -> Clause:
-    """Return the clause that any of `phrases` satisfies."""
-    return tuple(Literal(phrase) for phrase in phrases)
+def any_of(*phrases: str, min_count: int = 1, max_count: int | None = None) -> Clause:
+    """Return the clause that any of `phrases` satisfies, or `min_count` to `max_count` different ones of them."""
+    return Clause(tuple(Literal(phrase) for phrase in phrases), min_count, max_count)
+
+
+def absent(phrase: str) -> Clause:
+    """Return the clause that holds where `phrase` does not occur."""
+    return Clause((Literal(phrase, positive=False),))
 
 
 @dataclass(frozen=True)
 class Constraints:
-    """What decoding takes: named clauses of wanted phrases, and the phrases that must not occur."""
+    """What decoding takes: named clauses of wanted phrases, and the phrases that must not occur.
+
+    With `ordered`, the phrase that satisfies a clause ends behind the one that satisfies the clause before it.
+    """
     wanted: tuple[tuple[str, Clause], ...] = ()  # (category, clause), in order
     excluded: tuple[str, ...] = ()
+    ordered: bool = False
 
     @property
     def cnf(self) -> CNF:
+        """The constraints as clauses, but for their order."""
         clauses = tuple(clause for _, clause in self.wanted)
-        return clauses + tuple((Literal(phrase, positive=False),) for phrase in self.excluded)
+        return clauses + tuple(map(absent, self.excluded))
 
     @classmethod
     def from_cnf(cls, cnf: CNF) -> "Constraints":
@@ -82,7 +135,7 @@ class Constraints:
             if all(literal.positive for literal in clause):
                 wanted.append((f"clause {number}", clause))
             elif len(clause) == 1:
-                excluded.append(clause[0].phrase)
+                excluded.append(clause.literals[0].phrase)
             else:
                 raise NpkitError(f"clause {number} joins a negative literal to others by OR; a phrase to avoid is a "
                                  "clause of its own")
@@ -90,16 +143,21 @@ class Constraints:
 
 
 def checked(constraints: Constraints) -> Constraints:
-    """Return `constraints`, or raise on an empty clause or phrase, too many clauses, or a contradiction."""
-    if len(constraints.wanted) > MAX_CLAUSES:
-        raise NpkitError(f"{len(constraints.wanted)} clauses are too many: the decoder takes {MAX_CLAUSES}")
+    """Return `constraints`, or raise on an empty clause or phrase, an impossible count, or a contradiction."""
     for phrase in constraints.excluded:
         _pattern(phrase)
     for category, clause in constraints.wanted:
-        if not clause:
+        if not len(clause):
             raise NpkitError(f"the clause {category!r} is empty: nothing could satisfy it")
         for literal in clause:
             _check_wanted(category, literal, constraints.excluded)
+        _check_counts(category, clause)
+    bits = sum(clause.bits for _, clause in constraints.wanted)
+    if bits > MAX_BITS:
+        raise NpkitError(f"{len(constraints.wanted)} clauses are too many: the decoder takes {MAX_BITS} of any one "
+                         f"phrase each, and one with counts is as many as it has phrases ({bits} here)")
+    if constraints.ordered:
+        _check_order(constraints.wanted)
     return constraints
 
 
@@ -112,6 +170,31 @@ def _check_wanted(category: str, literal: Literal, excluded: Sequence[str]) -> N
             same = literal.phrase.lower().split() == banned.lower().split()
             raise NpkitError(f"{literal.phrase!r} is both required ({category}) and excluded" if same else
                              f"{literal.phrase!r} is required ({category}) and contains the excluded {banned!r}")
+
+
+def _check_counts(category: str, clause: Clause) -> None:
+    distinct = len({squeeze(literal.phrase).lower() for literal in clause})
+    most = len(clause) if clause.max_count is None else clause.max_count
+    if clause.counts and distinct < len(clause):
+        raise NpkitError(f"the clause {category!r} counts its phrases and lists one of them twice")
+    if not 0 <= clause.min_count <= len(clause) or most < max(1, clause.min_count):
+        raise NpkitError(f"the clause {category!r} wants {clause.min_count} to {most} of {len(clause)} phrases; both "
+                         f"are from 0 to {len(clause)}, the second at least 1 and not below the first")
+
+
+def _check_order(wanted: Sequence[tuple[str, Clause]]) -> None:
+    if counted := next((category for category, clause in wanted if clause.counts), None):
+        raise NpkitError(f"ordered clauses take no counts: {counted!r} has min_count or max_count")
+    for (category, clause), (other, second) in permutations(wanted, 2):
+        for literal, part in product(clause, second):
+            if find(part.phrase, literal.phrase):
+                raise NpkitError(f"ordered clauses need phrases of their own: {part.phrase!r} ({other}) stands in "
+                                 f"{literal.phrase!r} ({category})")
+
+
+def squeeze(phrase: str) -> str:
+    """Return `phrase` with single spaces."""
+    return " ".join(phrase.split())
 
 
 # 3. The six categories and the user's wishes -------------------------------------------------------------------------
@@ -134,9 +217,9 @@ def merge(defaults: Mapping[str, Clause], user: Mapping[str, Sequence[str]], req
     if unknown := [category for category in user if category not in CATEGORIES]:
         raise NpkitError(f"unknown category {unknown[0]!r}; known: {', '.join(CATEGORIES)}")
     exclude = tuple(dict.fromkeys(exclude))
-    clauses = {category: tuple(literal for literal in clause if not any(find(banned, literal.phrase)
-                                                                       for banned in exclude))
-               for category, clause in defaults.items()}
+    clauses = {category: replace(clause, literals=tuple(
+        literal for literal in clause if not any(find(banned, literal.phrase) for banned in exclude)))
+        for category, clause in defaults.items()}
     clauses |= {category: any_of(*dict.fromkeys(phrases)) for category, phrases in user.items() if phrases}
     wanted = sorted(clauses.items(), key=lambda item: CATEGORIES.index(item[0]))
     wanted += [("require", any_of(phrase)) for phrase in dict.fromkeys(require)]
@@ -146,9 +229,11 @@ def merge(defaults: Mapping[str, Clause], user: Mapping[str, Sequence[str]], req
 # 4. Certificates -----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class ClauseResult:
-    """Which words of the prompt satisfy a clause, and where they stand; None where none do."""
+    """Whether a clause holds, how many of its phrases occur, and the first of them as written; None where none is."""
     category: str
     any_of: tuple[str, ...]
+    holds: bool
+    count: int
     satisfied_by: str | None
     start: int | None
     end: int | None
@@ -163,7 +248,7 @@ class Certificate:
 
     @property
     def holds(self) -> bool:
-        return not self.violations and all(clause.satisfied_by is not None for clause in self.clauses)
+        return not self.violations and all(clause.holds for clause in self.clauses)
 
     def to_dict(self) -> dict:
         """Return `clauses` and `excluded` as JSON types."""
@@ -171,12 +256,19 @@ class Certificate:
 
 
 def certify(constraints: Constraints, prompt: str) -> Certificate:
-    """Return the certificate of `prompt`: the first words that satisfy each clause, and excluded phrases that occur."""
-    clauses = []
+    """Return the certificate of `prompt`: the first words that satisfy each clause, and excluded phrases that occur.
+
+    Of ordered clauses each takes the words that end first behind those of the clause before it.
+    """
+    clauses, behind = [], 0
     for category, clause in constraints.wanted:
-        spans = [span for literal in clause if (span := find(literal.phrase, prompt))]
-        start, end = min(spans, key=lambda span: (span[0], -span[1]), default=(None, None))
+        spans = [span for literal in clause if (span := find(literal.phrase, prompt, behind))]
+        key = (lambda span: span[1]) if constraints.ordered else (lambda span: (span[0], -span[1]))
+        start, end = min(spans, key=key, default=(None, None))
+        if constraints.ordered:
+            behind = len(prompt) if end is None else end
         words = None if start is None else prompt[start:end]
-        clauses.append(ClauseResult(category, tuple(literal.phrase for literal in clause), words, start, end))
+        clauses.append(ClauseResult(category, tuple(literal.phrase for literal in clause), clause.accepts(len(spans)),
+                                    len(spans), words, start, end))
     violations = tuple(phrase for phrase in constraints.excluded if find(phrase, prompt))
     return Certificate(tuple(clauses), constraints.excluded, violations)

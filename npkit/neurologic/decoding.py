@@ -13,22 +13,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from npkit.errors import NpkitError, PrefixTooLong
-from npkit.neurologic.automaton import (
-    BAN,
-    BREAK,
-    FAR,
-    WORD,
-    Automaton,
-    Vocabulary,
-    compile_constraints,
-    read_vocabulary,
-    stack,
-)
+from npkit.neurologic.automaton import FAR, Automaton, stack
+from npkit.neurologic.beam import Beam, Rules, shaken, take_turns
 from npkit.neurologic.cache import BeamCache
 from npkit.neurologic.clauses import Certificate, Constraints, certify, find
+from npkit.neurologic.compiling import MAX_EXACT_BITS, compile_constraints, solve
+from npkit.neurologic.trie import BAN
+from npkit.neurologic.vocabulary import WORD, Vocabulary, read_vocabulary
 from npkit.policy import evaluating
 from npkit.profiles import NeurologicConfig
 
@@ -112,64 +107,37 @@ def prepare(prefix: str, constraints: Constraints, vocabulary: Vocabulary, max_n
     if banned := next((phrase for phrase in constraints.excluded if find(phrase, prefix)), None):
         raise NpkitError(f"the prefix itself contains the excluded {banned!r}: {prefix[:60]!r}")
     automaton = compile_constraints(constraints, vocabulary)
-    node, bits = automaton.read_text(prefix)
-    pending = automaton.pending[node]
-    met = (bits | pending) & automaton.full[0]
-    if pending & BAN:  # only by a word the user continues otherwise, such as "text" in "étext"
-        node = torch.tensor(WORD)
-    need = int(automaton.assess(node[None, None], met[None, None])[0])
+    node, met = automaton.read_text(prefix)
+    if automaton.pending[node] & BAN:  # only by a word the user continues otherwise, such as "text" in "étext"
+        node = WORD
+    met = int(automaton.at_end(torch.tensor([[met & ~BAN]]), torch.tensor([[node]])))
+    need = _need(automaton, node, met)
+    if need > max_new_tokens and int(automaton.full).bit_length() <= MAX_EXACT_BITS:
+        automaton = solve(automaton)
+        need = _need(automaton, node, met)
     if need > max_new_tokens:
-        raise NpkitError(_why_infeasible(constraints, need, max_new_tokens))
+        raise NpkitError(_why_infeasible(constraints, vocabulary, need, max_new_tokens))
     last = prefix[-1]
-    return Job(prefix, prefix_ids, constraints, automaton, int(node), int(met), last.isalnum() or last == "_", need)
+    return Job(prefix, prefix_ids, constraints, automaton, node, met, last.isalnum() or last == "_", need)
 
 
-def _why_infeasible(constraints: Constraints, need: int, max_new_tokens: int) -> str:
+def _need(automaton: Automaton, node: int, met: int) -> int:
+    return int(automaton.assess(torch.tensor([[node]]), torch.tensor([[met]]))[0])
+
+
+def _why_infeasible(constraints: Constraints, vocabulary: Vocabulary, need: int, max_new_tokens: int) -> str:
     if need < FAR:
         return f"the clauses need {need} new tokens, max_new_tokens is {max_new_tokens}"
+    for category, clause in constraints.wanted:
+        if not any(vocabulary.spell(literal.phrase) for literal in clause):
+            phrases = [literal.phrase for literal in clause]
+            return f"the vocabulary has no tokens that write any of {phrases} ({category})"
+    limits = " or breaking the counts" if any(clause.capped for _, clause in constraints.wanted) else ""
     return (f"the clauses {[category for category, _ in constraints.wanted]} cannot all be written without one of the "
-            f"excluded {list(constraints.excluded)}")
+            f"excluded {list(constraints.excluded)}{limits}")
 
 
 # 1. The search -------------------------------------------------------------------------------------------------------
-@dataclass
-class Beam:
-    """The live hypotheses of a batch, (sentences, beams), and the best finished ones of each sentence, best first."""
-    node: Tensor
-    met: Tensor
-    scores: Tensor        # log-probability in nats; -inf: no hypothesis
-    tokens: Tensor        # (sentences, beams, max_new_tokens)
-    best: Tensor          # (sentences, finished) log-probability / length ** length_penalty; -inf: none yet
-    best_logprob: Tensor
-    best_tokens: Tensor   # (sentences, finished, max_new_tokens), filled up with EOS
-    length: int = 0       # new tokens so far
-
-    @classmethod
-    def start(cls, jobs: Sequence[Job], machine: Automaton, config: NeurologicConfig, eos: int,
-              num_best: int) -> "Beam":
-        device, shape = machine.root.device, (len(jobs), config.beam_size)
-        node = torch.tensor([job.node for job in jobs], device=device) + machine.root
-        met = torch.tensor([job.met for job in jobs], device=device)
-        scores = torch.full(shape, -torch.inf, device=device)
-        scores[:, 0] = 0
-        tokens = torch.full((*shape, config.max_new_tokens), eos, device=device)
-        best = torch.full((shape[0], num_best), -torch.inf, device=device)
-        return cls(node[:, None].repeat(1, shape[1]), met[:, None].repeat(1, shape[1]), scores, tokens, best,
-                   best.clone(), tokens[:, :1].repeat(1, num_best, 1))
-
-    def follow(self, candidates: "Candidates", chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Become the chosen candidates; return each one's parent and token, (sentences, beams)."""
-        chosen = chosen.gather(1, keep_slots(candidates.row.gather(1, chosen)))
-        row, token = candidates.row.gather(1, chosen), candidates.token.gather(1, chosen)
-        kept = candidates.kept.gather(1, chosen)
-        self.scores = candidates.score.gather(1, chosen).masked_fill(~kept, -torch.inf)
-        self.node, self.met = candidates.node.gather(1, chosen), candidates.met.gather(1, chosen)
-        self.tokens = self.tokens.gather(1, row[..., None].expand_as(self.tokens))
-        self.tokens[:, :, self.length] = token
-        self.length += 1
-        return row, token
-
-
 def search(model: PreTrainedModel, vocabulary: Vocabulary, jobs: Sequence[Job], config: NeurologicConfig,
            num_best: int = 1, generator: torch.Generator | None = None) -> Beam:
     """Return the beam at the end of one search on all jobs at once."""
@@ -179,28 +147,22 @@ def search(model: PreTrainedModel, vocabulary: Vocabulary, jobs: Sequence[Job], 
     return beam
 
 
-def run_search(rules: "Rules", beam: Beam, reader: "Reader", generator: torch.Generator | None) -> None:
+def run_search(rules: Rules, beam: Beam, reader: "Reader", generator: torch.Generator | None) -> None:
     """Repeat the step until nothing alive can beat what is finished."""
+    config = rules.config
     while True:
         logprobs = reader.logprobs()
         rules.finish(beam, logprobs)
-        totals = rules.forbid(beam, logprobs)
-        candidates = rules.expand(beam, totals)
-        rank, clauses = rules.judge(beam, candidates, totals)
-        chosen = take_turns(shaken(rank, rules.config.beam_temperature, generator), clauses, rules.config.beam_size)
-        row, token = beam.follow(candidates, chosen)
+        if config.look_ahead:
+            rules.look_ahead(beam, logprobs)
+        candidates = rules.expand(beam, rules.forbid(beam, logprobs))
+        rank, met = rules.judge(beam, candidates)
+        chosen = take_turns(shaken(rank, config.beam_temperature, generator), met, config.num_rows)
+        row, token = beam.follow(candidates, rank, chosen)
         if rules.settled(beam):
             break
         reader.step(row, token)
     rules.finish(beam)
-
-
-def shaken(rank: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
-    """Return `rank` with Gumbel noise: the best of them are then a sample without replacement (Kool et al., 2019)."""
-    if not temperature:
-        return rank
-    noise = torch.empty(rank.shape).exponential_(generator=generator).log().neg()
-    return rank + temperature * noise.to(rank.device)
 
 
 def read_out(beam: Beam, vocabulary: Vocabulary, jobs: Sequence[Job]) -> list[list[Decoded]]:
@@ -219,163 +181,53 @@ def read_out(beam: Beam, vocabulary: Vocabulary, jobs: Sequence[Job]) -> list[li
 
 
 def open_search(model: PreTrainedModel, vocabulary: Vocabulary, jobs: Sequence[Job], config: NeurologicConfig,
-                num_best: int = 1) -> tuple["Rules", Beam, "Reader"]:
+                num_best: int = 1) -> tuple[Rules, Beam, "Reader"]:
     """Return what a search on `jobs` works with: the rules, the beam before its first token, the model."""
-    eos = vocabulary.tokenizer.eos_token_id
-    machine = stack([job.automaton for job in jobs], fill_token=eos).to(model.device)
-    in_word = torch.tensor([job.in_word for job in jobs], device=model.device)
-    rules = Rules(machine, vocabulary.to(model.device), config, in_word)
-    beam = Beam.start(jobs, machine, config, eos, num_best)
+    eos, device = vocabulary.tokenizer.eos_token_id, model.device
+    machine = stack([job.automaton for job in jobs], fill_token=eos)
+    node, met, in_word = (torch.tensor([getattr(job, name) for job in jobs]) for name in ("node", "met", "in_word"))
+    rules = Rules.of(machine, vocabulary, config, in_word.to(device))
+    beam = Beam.start((node + machine.root).to(device), met.to(device), config, eos, num_best)
     return rules, beam, Reader(model, [job.prefix_ids for job in jobs], config, eos)
 
 
-# 2. One step ---------------------------------------------------------------------------------------------------------
-@dataclass
-class Candidates:
-    """Possible next tokens of all hypotheses of a sentence, (sentences, candidates)."""
-    row: Tensor     # hypothesis it continues
-    token: Tensor
-    score: Tensor
-    node: Tensor
-    met: Tensor
-    kept: Tensor    # False: ruled out
-    proposed: Tensor  # True: not likely, but spelling a phrase; kept only if it brings an unmet clause nearer
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What a step of the beam obeys: the automata, the vocabulary, the settings."""
-    machine: Automaton
-    vocabulary: Vocabulary
-    config: NeurologicConfig
-    in_word: Tensor  # (sentences,) the prefix ends in a word
-
-    def finish(self, beam: Beam, logprobs: Tensor | None = None) -> None:
-        """Let every hypothesis that satisfies all clauses end: with EOS as next token, or (None) at the limit."""
-        may_end = (beam.met | self.machine.pending[beam.node]) == self.machine.full[:, None]
-        last, length = 0, beam.length
-        if logprobs is not None:
-            last, length = logprobs[..., self.vocabulary.tokenizer.eos_token_id], length + 1
-        logprob = torch.where(may_end, beam.scores + last, -torch.inf)
-        values = torch.cat([beam.best, logprob / length ** self.config.length_penalty], 1)
-        best = values.argsort(dim=1, descending=True, stable=True)[:, :beam.best.shape[1]]  # of equals, who was first
-        beam.best = values.gather(1, best)
-        beam.best_logprob = torch.cat([beam.best_logprob, logprob], 1).gather(1, best)
-        tokens = torch.cat([beam.best_tokens, beam.tokens], 1)
-        beam.best_tokens = tokens.gather(1, best[..., None].expand(-1, -1, tokens.shape[2]))
-
-    def settled(self, beam: Beam) -> bool:
-        """Say whether the search is over: at the limit, or where nothing alive can beat what is finished."""
-        limit = self.config.max_new_tokens
-        reachable = beam.scores.amax(1) / limit ** self.config.length_penalty
-        return beam.length == limit or bool((beam.best[:, -1] >= reachable).all())
-
-    def forbid(self, beam: Beam, logprobs: Tensor) -> Tensor:
-        """Return the log-probability of every continuation (sentences, beams, tokens), -inf where a rule forbids it."""
-        first = self.vocabulary.first_class
-        totals = (logprobs + beam.scores[..., None]).masked_fill_(self.vocabulary.never, -torch.inf)
-        banned = self.machine.pending[beam.node] & BAN != 0   # a banned phrase ends here unless its last word goes on
-        totals.masked_fill_(banned[..., None] & (first != WORD), -torch.inf)
-        if beam.length == 0:
-            totals.masked_fill_(self.in_word[:, None, None] & (first != BREAK), -torch.inf)
-        return totals
-
-    def expand(self, beam: Beam, totals: Tensor) -> Candidates:
-        """Return each hypothesis' 2K likeliest tokens and the proposals of its automaton."""
-        machine, proposals = self.machine, self.machine.proposals
-        sentences, beams, num_tokens = totals.shape
-        scores, tokens = totals.topk(min(2 * beams, num_tokens))
-        node, bits = machine.read(beam.node[..., None].expand_as(tokens), self.vocabulary.token_bytes[tokens])
-        proposals = proposals[:, None].expand(-1, beams, -1)
-        proposal_scores = totals.scatter(2, tokens, -torch.inf).gather(2, proposals)  # none twice
-
-        def both(likely: Tensor, proposed: Tensor) -> Tensor:
-            return torch.cat([likely, proposed], 2).flatten(1)
-
-        bits = both(bits, machine.next_gains[beam.node])
-        row = torch.arange(beams, device=tokens.device)[:, None].expand(-1, tokens.shape[2] + proposals.shape[2])
-        score = both(scores, proposal_scores)
-        row = row.flatten().expand(sentences, -1)
-        return Candidates(
-            row=row, token=both(tokens, proposals), score=score, node=both(node, machine.next_node[beam.node]),
-            met=beam.met.gather(1, row) | bits & machine.full[:, None], kept=(score > -torch.inf) & (bits & BAN == 0),
-            proposed=both(torch.zeros_like(tokens, dtype=torch.bool), torch.ones_like(proposals, dtype=torch.bool)))
-
-    def judge(self, beam: Beam, candidates: Candidates, totals: Tensor) -> tuple[Tensor, Tensor]:
-        """Drop candidates that cannot or should not win; return the rank of the others and the clauses they meet."""
-        machine, config = self.machine, self.config
-        tokens_left = config.max_new_tokens - beam.length - 1
-        need, share = machine.assess(candidates.node, candidates.met)
-        need_before, _ = machine.assess(beam.node, beam.met)
-        nearer = need < need_before.gather(1, candidates.row)
-        clauses = (candidates.met | machine.pending[candidates.node]) & machine.full[:, None]
-        clauses_before = (beam.met | machine.pending[beam.node]).gather(1, candidates.row)
-        useful = nearer | (share > 0) | (clauses & ~clauses_before != 0)
-        kept = candidates.kept & (need <= tokens_left) & (useful | ~candidates.proposed)
-        num_satisfied = machine.members(clauses).sum(-1)
-        most = num_satisfied.masked_fill(~kept, -1).amax(1, keepdim=True)
-        kept &= num_satisfied >= most - config.sat_tolerance
-        if config.prune_factor:
-            worst = totals.flatten(1).topk(min(config.prune_factor, totals[0].numel())).values[:, -1:]
-            kept &= (candidates.score >= worst) | nearer
-        candidates.kept = kept
-        rank = candidates.score + config.partial_weight * share
-        return rank.masked_fill(~kept, -torch.inf), clauses.masked_fill(~kept, -1)
-
-
-def take_turns(rank: Tensor, group: Tensor, count: int) -> Tensor:
-    """Return `count` candidates (sentences, count): the best of every group, then every second best, and so on.
-
-    Each round goes by rank. A rank of -inf comes last, whatever its group.
-    """
-    by_rank = rank.argsort(dim=1, descending=True, stable=True)
-    sorted_group = group.gather(1, by_rank)
-    by_group = sorted_group.argsort(dim=1, stable=True)
-    runs = sorted_group.gather(1, by_group)
-    place = torch.arange(rank.shape[1], device=rank.device).expand_as(rank)
-    begins = torch.cat([torch.ones_like(runs[:, :1], dtype=torch.bool), runs[:, 1:] != runs[:, :-1]], 1)
-    turn = place - torch.where(begins, place, 0).cummax(1).values
-    turn = torch.empty_like(turn).scatter_(1, by_group, turn)
-    turn = turn.masked_fill(rank.gather(1, by_rank) == -torch.inf, rank.shape[1])
-    return by_rank.gather(1, turn.argsort(dim=1, stable=True)[:, :count])
-
-
-def keep_slots(parent: Tensor) -> Tensor:
-    """Return the permutation (sentences, beams) that leaves each parent's first child in its slot, to copy less."""
-    beams = torch.arange(parent.shape[1], device=parent.device)
-    first = (parent[..., None] == beams) & ((parent[..., None] == beams).long().cumsum(1) == 1)
-    is_first, is_taken = first.any(2), first.any(1)
-    free_slots = torch.where(is_taken, beams + len(beams), beams).argsort(dim=1)
-    nth_other = ((~is_first).long().cumsum(1) - 1).clamp(min=0)
-    return torch.where(is_first, parent, free_slots.gather(1, nth_other)).argsort(dim=1)
-
-
-# 3. The model --------------------------------------------------------------------------------------------------------
+# 2. The model --------------------------------------------------------------------------------------------------------
 class Reader:
     """Runs the model: once on the prefixes, then one token a step for every hypothesis, with its cache."""
 
     @torch.no_grad()
     def __init__(self, model: PreTrainedModel, prefix_ids: Sequence[list[int]], config: NeurologicConfig, fill: int):
-        self.model, self.beam_size = model, config.beam_size
+        self.model, self.rows = model, config.num_rows
         longest = max(map(len, prefix_ids))
         ids = torch.tensor([[fill] * (longest - len(row)) + row for row in prefix_ids], device=model.device)
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prefix_ids], device=model.device)
         position = (mask.cumsum(1) - 1).clamp(min=0)
-        output = model(input_ids=ids, attention_mask=mask, position_ids=position, use_cache=True, logits_to_keep=1)
-        self.cache = BeamCache(output.past_key_values, self.beam_size, config.max_new_tokens)
-        self.logits = output.logits[:, -1].repeat_interleave(self.beam_size, 0)  # (sentences * beams, tokens)
-        self.mask, self.position = (each.repeat_interleave(self.beam_size, 0) for each in (mask, position[:, -1:]))
+        padded = min(map(len, prefix_ids)) < longest
+        output = model(input_ids=ids, attention_mask=mask if padded else None, position_ids=position, use_cache=True,
+                       logits_to_keep=1)
+        self.cache = BeamCache(output.past_key_values, self.rows, config.max_new_tokens)
+        self.logits = output.logits[:, -1].repeat_interleave(self.rows, 0)  # (sentences * rows, tokens)
+        self.position = position[:, -1:].repeat_interleave(self.rows, 0)
+        self.bias = self._bias(mask, config.max_new_tokens) if padded else None
+
+    def _bias(self, mask: Tensor, max_new_tokens: int) -> Tensor:
+        """Return what attention adds for each position (sentences * rows, 1, 1, time): nothing, or far too little.
+
+        Given as the 2-D mask, transformers would look into it, and wait for the device, at every step.
+        """
+        room = pad(mask, (0, max_new_tokens), value=1).repeat_interleave(self.rows, 0)[:, None, None]
+        return torch.zeros_like(room, dtype=self.model.dtype).masked_fill(room == 0, torch.finfo(self.model.dtype).min)
 
     def logprobs(self) -> Tensor:
-        """Return the log-probabilities of the next token, (sentences, beams, tokens)."""
-        return self.logits.float().log_softmax(-1).view(-1, self.beam_size, self.logits.shape[-1])
+        """Return the log-probabilities of the next token, (sentences, rows, tokens)."""
+        return self.logits.float().log_softmax(-1).view(-1, self.rows, self.logits.shape[-1])
 
     @torch.no_grad()
     def step(self, row: Tensor, token: Tensor) -> None:
-        """Continue hypothesis `row` of each sentence by `token`, both (sentences, beams)."""
+        """Continue hypothesis `row` of each sentence by `token`, both (sentences, rows)."""
         sentence = torch.arange(len(row), device=row.device)[:, None]
-        self.cache.reorder((row + sentence * self.beam_size).flatten())
-        self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], 1)
+        self.cache.reorder((row + sentence * self.rows).flatten())
         self.position = self.position + 1
-        self.logits = self.model(input_ids=token.reshape(-1, 1), attention_mask=self.mask, position_ids=self.position,
+        bias = None if self.bias is None else self.bias[..., :self.cache.get_seq_length() + 1]
+        self.logits = self.model(input_ids=token.reshape(-1, 1), attention_mask=bias, position_ids=self.position,
                                  past_key_values=self.cache, use_cache=True).logits[:, -1]

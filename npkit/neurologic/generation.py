@@ -7,9 +7,9 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel,
 from transformers.generation import GenerateBeamDecoderOnlyOutput
 
 from npkit.errors import NpkitError
-from npkit.neurologic.automaton import read_vocabulary
 from npkit.neurologic.clauses import Constraints
 from npkit.neurologic.decoding import prepare, search
+from npkit.neurologic.vocabulary import read_vocabulary
 from npkit.profiles import NeurologicConfig, override
 
 Generated = Tensor | GenerateBeamDecoderOnlyOutput

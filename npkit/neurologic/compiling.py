@@ -1,0 +1,179 @@
+"""Compiling: from constraints and a vocabulary to the automaton, with the plans that keep its promise."""
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from npkit.neurologic.automaton import FAR, Automaton, Counts
+from npkit.neurologic.clauses import Clause, Constraints, checked, squeeze
+from npkit.neurologic.trie import BAN, Trie
+from npkit.neurologic.vocabulary import BREAK, END, Vocabulary
+
+SEPARATORS, FILLER = (",", ";", ".", " -", " "), "s"  # what may stand between phrases; what turns "text" into "texts"
+
+
+@lru_cache(maxsize=256)
+def compile_constraints(constraints: Constraints, vocabulary: Vocabulary) -> Automaton:
+    """Return the automaton of a set of constraints over a vocabulary."""
+    clauses = [clause for _, clause in checked(constraints).wanted]
+    layout = lay_out(clauses)
+    limited = sum(1 << bit for bit, slot in enumerate(layout) if slot.limited)
+    trie = Trie(max(1, len(layout)), limited)
+    for bit, slot in enumerate(layout):
+        for phrase in slot.phrases:
+            trie.add(phrase, bit)
+    for phrase in (*map(squeeze, constraints.excluded), "  "):  # two spaces in a row would smuggle a banned phrase in
+        trie.add(phrase)
+    delta, gains, pending, closed, progress = map(torch.from_numpy, trie.tables())
+    proposals = propose([squeeze(literal.phrase) for clause in clauses for literal in clause], vocabulary)
+    next_node, next_gains = read_proposals(delta, gains, vocabulary.token_bytes[proposals])
+    begins_with_break = vocabulary.first_class[proposals] == BREAK
+    going, after_break, escape, ends = plans(layout, pending, closed, next_node, next_gains, begins_with_break)
+    done_there = ends if not constraints.ordered else torch.zeros_like(ends)  # at once with the phrase before it
+    restart = after_break.masked_fill(done_there | ~ends.any(1, keepdim=True), 0).amax(0)  # behind any other phrase
+    return Automaton(
+        delta=delta, gains=gains, pending=pending, progress=progress.float(), next_node=next_node,
+        next_gains=next_gains, going=going - restart, closing=after_break - restart, escape=escape,
+        proposals=proposals[None], restart=restart[None], full=torch.tensor([(1 << len(layout)) - 1]),
+        root=torch.tensor([0]), ordered=torch.tensor([True]) if constraints.ordered else None,
+        counts=count(clauses, layout, restart) if any(clause.counts for clause in clauses) else None)
+
+
+# 1. Bits -------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Slot:
+    """What a bit stands for: phrases of a clause, any of which sets it, wanted or limited."""
+    clause: int
+    phrases: tuple[str, ...]
+    limited: bool = False
+
+
+def lay_out(clauses: Sequence[Clause]) -> list[Slot]:
+    """Return what each bit stands for: one bit a clause, or, of one that counts, one or two for each phrase."""
+    layout = []
+    for number, clause in enumerate(clauses):
+        phrases = [squeeze(literal.phrase) for literal in clause]
+        if not clause.counts:
+            layout.append(Slot(number, tuple(phrases)))
+        else:
+            uses = [limited for limited, used in ((False, clause.min_count > 0), (True, clause.capped)) if used]
+            layout += [Slot(number, (phrase,), limited) for limited in uses for phrase in phrases]
+    return layout
+
+
+def count(clauses: Sequence[Clause], layout: Sequence[Slot], restart: Tensor) -> Counts:
+    """Return how the bits count; of equally cheap ones the lower is the cheaper."""
+    of_clause = torch.tensor([[slot.clause == number for number in range(len(clauses))] for slot in layout]).float()
+    limited = torch.tensor([[slot.limited] for slot in layout]).float()
+    wanted = of_clause * (1 - limited)
+    order = torch.arange(len(layout))
+    cost = restart * len(layout) + order
+    cheaper = (wanted @ wanted.T) * (cost[:, None] <= cost) + torch.diag(limited[:, 0])
+    most = [clause.max_count if clause.capped else FAR for clause in clauses]
+    return Counts(wanted=wanted[None], limited=(of_clause * limited)[None], cheaper=cheaper[None],
+                  least=torch.tensor([[[float(clause.min_count) for clause in clauses]]]),
+                  most=torch.tensor([[most]]).float())
+
+
+# 2. Proposals --------------------------------------------------------------------------------------------------------
+def propose(phrases: Sequence[str], vocabulary: Vocabulary) -> Tensor:
+    """Return the tokens that spell `phrases` (after a space or not, as given or in small letters), and separators."""
+    spellings = [space + phrase for given in phrases for phrase in {given, given.lower()} for space in ("", " ")]
+    token_ids = {token_id for text in (*spellings, *SEPARATORS, FILLER) for token_id in vocabulary.spell(text)}
+    return torch.tensor(sorted(token_ids))
+
+
+def read_proposals(delta: Tensor, gains: Tensor, token_bytes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the node after every token (nodes, tokens) from every node, and the bits it sets."""
+    length = (token_bytes != END).sum(1)
+    by_length = length.argsort(descending=True, stable=True)  # so that no byte is read behind a token's end
+    node = torch.arange(len(delta))[:, None].repeat(1, len(length))
+    bits = torch.zeros_like(node)
+    for place in range(int(length.max())):
+        count = int((length > place).sum())
+        byte = token_bytes[by_length[:count], place]
+        bits[:, :count] |= gains[node[:, :count], byte]
+        node[:, :count] = delta[node[:, :count], byte]
+    back = by_length.argsort()
+    return node[:, back], bits[:, back]
+
+
+# 3. Plans ------------------------------------------------------------------------------------------------------------
+def plans(layout: Sequence[Slot], pending: Tensor, closed: Tensor, next_node: Tensor, next_gains: Tensor,
+          begins_with_break: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the fewest proposals from each node to a phrase of each bit, (nodes, bits): with any one first, and with
+    one that begins with a BREAK; the fewest (nodes,) until nothing banned or limited is pending; and where phrases end.
+
+    On its way to a phrase a plan completes no limited one but that phrase itself: whatever was counted before, it
+    can be followed.
+    """
+    bits = range(max(1, len(layout)))
+    limited = sum(1 << bit for bit, slot in enumerate(layout) if slot.limited)
+    clean, may_end, here = next_gains & BAN == 0, pending & BAN == 0, pending | closed
+    fresh = next_gains & ~pending[:, None]
+    ends = (here[:, None] >> torch.arange(len(bits)) & 1 == 1) & may_end[:, None]
+    going, after_break = torch.full((2, len(pending), len(bits)), FAR)
+    free = [bit for bit in bits if not limited >> bit & 1 and not _limit_of(bit, layout)]
+    lanes = [(free, limited)] + [([bit], limited & ~_limit_of(bit, layout)) for bit in bits
+                                 if bit not in free and not limited >> bit & 1]
+    for columns, barred in lanes:
+        ends[:, columns] &= (here & barred == 0)[:, None]
+        inside, first = ((clean & (gained & barred == 0)) for gained in (next_gains, fresh))
+        goals = ends[:, columns]
+        if columns is free:
+            goals = torch.cat([goals, (may_end & (pending & limited == 0))[:, None]], 1)
+        distance = distances(next_node, inside, goals)
+        if columns is free:
+            distance, escape = distance[:, :-1], distance[:, -1]
+        going[:, columns] = distance
+        after_break[:, columns] = onward(distance, next_node, first & begins_with_break)
+    return going, after_break, escape, ends & torch.tensor([not limited >> bit & 1 for bit in bits])
+
+
+def _limit_of(bit: int, layout: Sequence[Slot]) -> int:
+    """Return the bit (as a set) that limits the phrase that `bit` counts; 0 where nothing does."""
+    return sum(1 << other for other, slot in enumerate(layout) if bit < len(layout) and slot.limited
+               and slot.clause == layout[bit].clause and slot.phrases == layout[bit].phrases)
+
+
+def onward(distance: Tensor, next_node: Tensor, allowed: Tensor) -> Tensor:
+    """Return 1 + the smallest distance (nodes, goals) behind any allowed proposal (nodes, proposals)."""
+    nowhere = torch.full_like(distance[:1], FAR)
+    steps = torch.where(allowed, next_node, len(distance)).flatten()
+    return 1 + torch.cat([distance, nowhere]).index_select(0, steps).view(*next_node.shape, -1).amin(1)
+
+
+def distances(next_node: Tensor, allowed: Tensor, goals: Tensor) -> Tensor:
+    """Return the fewest proposals from each node to each goal: (nodes, goals), 0 where `goals` holds, at most FAR."""
+    distance = torch.where(goals, 0, FAR)
+    while True:
+        shorter = torch.minimum(distance, onward(distance, next_node, allowed))
+        if torch.equal(shorter, distance):
+            return distance
+        distance = shorter
+
+
+MAX_EXACT_BITS = 7  # the table has a column for each set of bits
+
+
+@lru_cache(maxsize=16)
+def solve(automaton: Automaton) -> Automaton:
+    """Return the automaton with `exact`, the fewest proposals that finish from each node with each set of bits.
+
+    A plan writes every phrase on its own; here two may share words ("oil painting", "painting studio"). It takes
+    seconds, not milliseconds, and is for sets that no plan fits into the tokens allowed.
+    """
+    nodes, width = automaton.next_node.shape
+    sets = 1 << automaton.restart.shape[1]
+    node, met = (grid.reshape(1, -1) for grid in torch.meshgrid(torch.arange(nodes), torch.arange(sets), indexing="ij"))
+    at_end = automaton.at_end(met, node)
+    goals = automaton.done(at_end) & (automaton.pending[node] & BAN == 0)
+    gained = automaton.next_gains[node[0]].view(1, -1)
+    each = (grid.repeat_interleave(width, 1) for grid in (met, node))
+    met_after = automaton.gain(next(each), gained, next(each))
+    lost = (gained & BAN != 0) | automaton.over(met_after)
+    target = automaton.next_node[node[0]].view(1, -1) * sets + met_after
+    exact = distances(target.view(-1, width), ~lost.view(-1, width), goals.view(-1, 1))
+    return replace(automaton, exact=exact.view(nodes, sets))

@@ -1,0 +1,87 @@
+"""Vocabulary: the tokens of a byte-level tokenizer as the bytes they write."""
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from npkit.errors import NpkitError
+
+WORD, FOREIGN, BREAK = 0, 1, 2  # classes of a byte: ASCII word byte, not ASCII, any other
+END = 256                       # fills up the bytes of short tokens
+MAX_TOKEN_BYTES = 32            # longer tokens are runs of dashes and debris: never written
+
+CONTROL = frozenset([*range(32), 127])  # a prompt is one line
+BYTE_CLASS = np.full(256, BREAK)
+BYTE_CLASS[[byte for byte in range(128) if chr(byte).isalnum() or chr(byte) == "_"]] = WORD
+BYTE_CLASS[128:] = FOREIGN
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """The tokens of a byte-level tokenizer, as the bytes they write."""
+    tokenizer: PreTrainedTokenizerBase
+    token_bytes: Tensor  # (tokens, most bytes), filled up with END
+    first_class: Tensor  # (tokens,) WORD, FOREIGN or BREAK: what the token's first byte is
+    never: Tensor        # (tokens,) True for special tokens, control characters, and rows beyond the tokenizer
+    ids: Mapping[bytes, int]
+
+    def spell(self, text: str) -> frozenset[int]:
+        """Return the tokens of two spellings of `text`: the tokenizer's own, and one of the fewest tokens."""
+        return _spell(self, text)
+
+    def fewest(self, spelling: bytes) -> list[int]:
+        """Return the token ids of a shortest spelling; none if the vocabulary cannot write it."""
+        best: list[list[int] | None] = [[]] + [None] * len(spelling)  # of the first 0, 1, 2 ... bytes
+        for end in range(1, len(spelling) + 1):
+            starts = range(max(0, end - MAX_TOKEN_BYTES), end)
+            options = [best[start] + [self.ids[spelling[start:end]]] for start in starts
+                       if best[start] is not None and spelling[start:end] in self.ids]
+            best[end] = min(options, key=len, default=None)
+        return best[-1] or []
+
+    def to(self, device: torch.device) -> "Vocabulary":
+        return replace(self, token_bytes=self.token_bytes.to(device), first_class=self.first_class.to(device),
+                       never=self.never.to(device))
+
+
+@lru_cache(maxsize=50_000)  # the sets of a batch draw their phrases from the same lists
+def _spell(vocabulary: Vocabulary, text: str) -> frozenset[int]:
+    own = vocabulary.tokenizer.encode(text, add_special_tokens=False)
+    fewest = vocabulary.fewest(text.encode())
+    return frozenset(fewest if vocabulary.never[own].any() else [*fewest, *own])
+
+
+@lru_cache(maxsize=4)
+def read_vocabulary(tokenizer: PreTrainedTokenizerBase, num_tokens: int) -> Vocabulary:
+    """Return the vocabulary of a byte-level tokenizer, for a model with `num_tokens` logits."""
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    spellings = [b""] * num_tokens
+    for token, token_id in tokenizer.get_vocab().items():
+        if token_id not in special:
+            spellings[token_id] = _bytes_of(token)
+    kept = [spelling if 0 < len(spelling) <= MAX_TOKEN_BYTES and not CONTROL.intersection(spelling) else b""
+            for spelling in spellings]
+    longest = max(map(len, kept))
+    table = torch.tensor([[*spelling, *[END] * (longest - len(spelling))] for spelling in kept])
+    ids = {spelling: token_id for token_id, spelling in enumerate(kept) if spelling}
+    return Vocabulary(tokenizer, table, torch.tensor([*BYTE_CLASS, BREAK])[table[:, 0]], table[:, 0] == END, ids)
+
+
+def _bytes_of(token: str) -> bytes:
+    alphabet = byte_alphabet()
+    if not alphabet.keys() >= set(token):
+        raise NpkitError(f"token {token!r} is not spelled in bytes: NeuroLogic decoding takes byte-level tokenizers, "
+                         "such as GPT-2's")
+    return bytes(alphabet[char] for char in token)
+
+
+@cache
+def byte_alphabet() -> dict[str, int]:
+    """Return the byte behind each character of GPT-2's alphabet: printable bytes as they are, others from U+0100 on."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(others)}
