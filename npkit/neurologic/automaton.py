@@ -89,13 +89,16 @@ class Automaton(Tables):
         """Say for bit sets (examples, ...) whether they satisfy every clause."""
         if self.counts is None:
             return met == self.full[:, None]
-        found = self.members(met).float()
-        return (found @ self.counts.wanted >= self.counts.least).all(-1) & ~self.over(met)
+        return (self._lacking(met) == 0).all(-1) & ~self.over(met)
 
     def over(self, met: Tensor) -> Tensor | bool:
-        """Say for bit sets (examples, ...) whether a clause has more phrases than it takes."""
-        return False if self.counts is None else (
-            self.members(met).float() @ self.counts.limited > self.counts.most).any(-1)
+        """Say for bit sets (examples, ...) whether a clause has, or with those it lacks will have, too many phrases."""
+        if self.counts is None:
+            return False
+        return (self.members(met).float() @ self.counts.limited + self._lacking(met) > self.counts.most).any(-1)
+
+    def _lacking(self, met: Tensor) -> Tensor:
+        return (self.counts.least - self.members(met).float() @ self.counts.wanted).clamp(min=0)
 
     def num_met(self, met: Tensor) -> Tensor:
         """Return for bit sets (examples, ...) how many of the phrases needed they have."""
@@ -109,8 +112,7 @@ class Automaton(Tables):
         unmet = self.members(self.full[:, None] & ~met)
         if self.counts is None:
             return unmet
-        lacking = (self.counts.least - self.members(met).float() @ self.counts.wanted).clamp(min=0)
-        return unmet & (unmet.float() @ self.counts.cheaper <= lacking @ self.counts.wanted.mT)
+        return unmet & (unmet.float() @ self.counts.cheaper <= self._lacking(met) @ self.counts.wanted.mT)
 
     # Plans -----------------------------------------------------------------------------------------------------------
     def assess(self, node: Tensor, met: Tensor) -> tuple[Tensor, Tensor]:

@@ -38,7 +38,7 @@ def compile_constraints(constraints: Constraints, vocabulary: Vocabulary) -> Aut
         next_gains=next_gains, going=going - restart, closing=after_break - restart, escape=escape,
         proposals=proposals[None], restart=restart[None], full=torch.tensor([(1 << len(layout)) - 1]),
         root=torch.tensor([0]), ordered=torch.tensor([True]) if constraints.ordered else None,
-        counts=count(clauses, layout, restart) if any(clause.counts for clause in clauses) else None)
+        counts=count(clauses, layout, restart) if any(clauses[slot.clause].counts for slot in layout) else None)
 
 
 # 1. Bits -------------------------------------------------------------------------------------------------------------
@@ -120,11 +120,12 @@ def plans(layout: Sequence[Slot], pending: Tensor, closed: Tensor, next_node: Te
                                  if bit not in free and not limited >> bit & 1]
     for columns, barred in lanes:
         ends[:, columns] &= (here & barred == 0)[:, None]
-        inside, first = ((clean & (gained & barred == 0)) for gained in (next_gains, fresh))
+        first = clean & (fresh & barred == 0)
+        inside = first & (next_gains & ~fresh & limited == 0)
         goals = ends[:, columns]
         if columns is free:
             goals = torch.cat([goals, (may_end & (pending & limited == 0))[:, None]], 1)
-        distance = distances(next_node, inside, goals)
+        distance = distances(next_node, inside, torch.where(goals, 0, FAR))
         if columns is free:
             distance, escape = distance[:, :-1], distance[:, -1]
         going[:, columns] = distance
@@ -145,9 +146,8 @@ def onward(distance: Tensor, next_node: Tensor, allowed: Tensor) -> Tensor:
     return 1 + torch.cat([distance, nowhere]).index_select(0, steps).view(*next_node.shape, -1).amin(1)
 
 
-def distances(next_node: Tensor, allowed: Tensor, goals: Tensor) -> Tensor:
-    """Return the fewest proposals from each node to each goal: (nodes, goals), 0 where `goals` holds, at most FAR."""
-    distance = torch.where(goals, 0, FAR)
+def distances(next_node: Tensor, allowed: Tensor, distance: Tensor) -> Tensor:
+    """Return the fewest proposals from each node to each goal, (nodes, goals), given what is known of them."""
     while True:
         shorter = torch.minimum(distance, onward(distance, next_node, allowed))
         if torch.equal(shorter, distance):
@@ -155,25 +155,28 @@ def distances(next_node: Tensor, allowed: Tensor, goals: Tensor) -> Tensor:
         distance = shorter
 
 
-MAX_EXACT_BITS = 7  # the table has a column for each set of bits
+MAX_EXACT_BITS = 12  # the table has a column for each set of bits
 
 
 @lru_cache(maxsize=16)
 def solve(automaton: Automaton) -> Automaton:
     """Return the automaton with `exact`, the fewest proposals that finish from each node with each set of bits.
 
-    A plan writes every phrase on its own; here two may share words ("oil painting", "painting studio"). It takes
-    seconds, not milliseconds, and is for sets that no plan fits into the tokens allowed.
+    A plan writes every phrase on its own; here two may share words ("oil painting", "painting studio"). It takes up
+    to seconds, not milliseconds, and is for sets that no plan fits into the tokens allowed.
     """
-    nodes, width = automaton.next_node.shape
-    sets = 1 << automaton.restart.shape[1]
-    node, met = (grid.reshape(1, -1) for grid in torch.meshgrid(torch.arange(nodes), torch.arange(sets), indexing="ij"))
-    at_end = automaton.at_end(met, node)
-    goals = automaton.done(at_end) & (automaton.pending[node] & BAN == 0)
-    gained = automaton.next_gains[node[0]].view(1, -1)
-    each = (grid.repeat_interleave(width, 1) for grid in (met, node))
-    met_after = automaton.gain(next(each), gained, next(each))
-    lost = (gained & BAN != 0) | automaton.over(met_after)
-    target = automaton.next_node[node[0]].view(1, -1) * sets + met_after
-    exact = distances(target.view(-1, width), ~lost.view(-1, width), goals.view(-1, 1))
-    return replace(automaton, exact=exact.view(nodes, sets))
+    nodes = torch.arange(len(automaton.delta))[None]
+    node = nodes.mT.expand_as(automaton.next_node).reshape(1, -1)
+    gained, sets = automaton.next_gains.reshape(1, -1), 1 << automaton.restart.shape[1]
+    exact = torch.full((nodes.shape[1], sets), FAR)
+    for bits in sorted(range(sets), key=int.bit_count, reverse=True):  # from a set the way leads to larger ones only
+        met = automaton.gain(torch.full_like(node, bits), gained, node)
+        lost = (gained & BAN != 0) | automaton.over(met)
+        behind = exact[automaton.next_node, met.view_as(automaton.next_node)].masked_fill(lost.view_as(
+            automaton.next_node), FAR)
+        at_end = automaton.at_end(torch.full_like(nodes, bits), nodes)
+        goals = automaton.done(at_end) & (automaton.pending[nodes] & BAN == 0)
+        start = torch.where(goals[0], 0, 1 + behind.amin(1)).clamp(max=FAR)
+        stays = ((met == bits) & ~lost).view_as(automaton.next_node)
+        exact[:, bits] = distances(automaton.next_node, stays, start[:, None])[:, 0]
+    return replace(automaton, exact=exact)

@@ -1,0 +1,209 @@
+"""What NeuroLogic decoding promises, on thousands of random constraint sets: judged on the text, by other code."""
+import itertools
+import re
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from npkit.errors import NpkitError
+from npkit.neurologic import Clause, Constraints, any_of, decode, find
+from npkit.neurologic.automaton import FAR
+from npkit.neurologic.compiling import compile_constraints
+from npkit.neurologic.decoding import plan
+from npkit.neurologic.toy import toy_policy
+from npkit.neurologic.trie import BAN
+from npkit.neurologic.vocabulary import BREAK, read_vocabulary
+from npkit.policy import build_policy
+from npkit.profiles import NeurologicConfig, PolicyConfig
+
+PHRASES = ["art", "art nouveau", "concept art", "artstation", "trending on artstation", "4k", "8k", "14k", "text",
+           "texture", "ukiyo-e", "highly detailed", "Greg Rutkowski", "greg", "rené magritte", "d&d", "🔥", "城", "a_b",
+           "by van gogh", "oil painting", "painting", "dark oil painting", "e", "s", "a", "of", "(sic)", "Straße"]
+PREFIXES = ["a fox", "Concept", "an oil", "the context,", "a 1", "a cat -", "straßen", "trending on", "a \"quote\""]
+BARE = ("🔥", "城", "(sic)", ",")  # no letters of an alphabet at the edges: found anywhere
+
+
+@cache
+def policy():
+    """A GPT-2 with random weights and a BPE of its own: it has no idea, so every rule is put to the test."""
+    model, tokenizer = build_policy(PolicyConfig(num_layers=2, hidden_size=32, vocab_size=400), 3 * PHRASES, seed=0)
+    with torch.no_grad():
+        model.transformer.wte.weight.mul_(8)  # far from uniform: some tokens are very likely
+    return model.eval(), tokenizer
+
+
+def ends(phrase, text):
+    """Return where `phrase` ends in `text` as whole words: an independent reading of "occurs"."""
+    edges = ("", "") if phrase in BARE else (r"(?<!\w)", r"(?!\w)")
+    pattern = re.compile("(?=" + edges[0] + f"({re.escape(phrase)})" + edges[1] + ")", re.IGNORECASE)
+    return [match.end(1) for match in pattern.finditer(text)]
+
+
+def holds(constraints, text):
+    """Say whether `text` meets `constraints`: clause by clause, counts, order, bans."""
+    found = [[ends(literal.phrase, text) for literal in clause] for _, clause in constraints.wanted]
+    for places, (_, clause) in zip(found, constraints.wanted):
+        count = sum(map(bool, places))
+        if count < clause.min_count or clause.max_count is not None and count > clause.max_count:
+            return False
+    behind = 0
+    for places in found if constraints.ordered else ():
+        later = [end for end in itertools.chain(*places) if end > behind]
+        if not later:
+            return False
+        behind = min(later)
+    return not any(ends(phrase, text) for phrase in constraints.excluded)
+
+
+def random_clause(rng, phrases):
+    """Return a clause of some of `phrases`; one in three counts."""
+    chosen = [str(phrase) for phrase in rng.choice(phrases, rng.integers(1, min(4, len(phrases)) + 1), replace=False)]
+    if rng.random() < 0.67:
+        return any_of(*chosen)
+    least = int(rng.integers(0, min(2, len(chosen)) + 1))
+    most = int(rng.integers(max(1, least), len(chosen) + 1))
+    return any_of(*chosen, min_count=least, max_count=most if rng.random() < 0.7 else None)
+
+
+def random_constraints(rng, prefix, phrases=PHRASES, most_excluded=5, most_clauses=4):
+    """Return random clauses, counts, order and bans; a ban that the prefix or every phrase has is left out."""
+    excluded = [str(phrase) for phrase in rng.choice(phrases, rng.integers(0, most_excluded + 1), replace=False)]
+    excluded = [phrase for phrase in excluded if not find(phrase, prefix)]
+    left = [phrase for phrase in phrases if not any(find(banned, phrase) for banned in excluded)]
+    clauses = [random_clause(rng, left) for _ in range(rng.integers(0, most_clauses + 1))] if left else []
+    wanted = tuple((f"clause {number}", clause) for number, clause in enumerate(clauses))
+    if rng.random() < 0.3:
+        own = [Clause(clause.literals[:1]) for clause in clauses]
+        own = [clause for number, clause in enumerate(own) if not any(
+            find(clause.literals[0].phrase, other.literals[0].phrase) or
+            find(other.literals[0].phrase, clause.literals[0].phrase) for other in own[:number])]
+        wanted = tuple((f"step {number}", clause) for number, clause in enumerate(own))
+        return Constraints(wanted, tuple(excluded), ordered=True)
+    return Constraints(wanted, tuple(excluded))
+
+
+def test_two_thousand_random_constraint_sets_hold_on_the_text():
+    rng = np.random.default_rng(0)
+    config = NeurologicConfig(max_new_tokens=40, beam_size=2)
+    jobs, refused, kinds = [], [], np.zeros(4)
+    while len(jobs) < 2_000:
+        prefix = PREFIXES[len(jobs) % len(PREFIXES)]
+        constraints = random_constraints(rng, prefix)
+        try:
+            plan(*policy(), [prefix], constraints, config)
+        except NpkitError:
+            refused.append(constraints)
+        else:
+            jobs.append((prefix, constraints))
+    for (prefix, constraints), found in zip(jobs, decode(*policy(), *zip(*jobs), config, batch_size=250)):
+        assert found.prompt == prefix + found.completion and "\n" not in found.prompt  # the user's words to the letter
+        assert not prefix[-1].isalnum() or not found.completion[:1].isalnum()
+        assert holds(constraints, found.prompt), (found.prompt, constraints)
+        assert found.certificate.holds and np.isfinite(found.logprob)
+        kinds += [len(constraints.wanted), len(constraints.excluded), constraints.ordered,
+                  any(clause.capped for _, clause in constraints.wanted)]
+    assert (kinds > [2_000, 2_000, 300, 200]).all()
+    assert len(refused) < 8 and all(any(clause.capped for _, clause in each.wanted) for each in refused)
+
+
+def test_one_more_token_always_brings_the_end_one_token_nearer():
+    """From every state that any text leads to, a proposed token lowers the need: the promise, by induction."""
+    rng = np.random.default_rng(1)
+    vocabulary = read_vocabulary(policy()[1], policy()[0].config.vocab_size)
+    tried = 0
+    while tried < 40:
+        machine = compile_constraints(random_constraints(rng, "a fox", most_clauses=3), vocabulary)
+        if machine.restart.shape[1] > 6:
+            continue
+        tried += 1
+        node, met = torch.tensor(sorted(reached(machine))).T[:, None]
+        need = machine.assess(node, met)[0]
+        width = machine.next_node.shape[1]
+        many, gained = met.repeat_interleave(width, 1), machine.next_gains[node].flatten(1)
+        met_after = machine.gain(many, gained, node.repeat_interleave(width, 1))
+        lost = (gained & BAN != 0) | machine.over(met_after)
+        after = machine.assess(machine.next_node[node].flatten(1), met_after)[0].masked_fill(lost, FAR)
+        after = after.view(-1, width).amin(1)
+        open_states = (need[0] > 0) & (need[0] < FAR)
+        assert (after < need[0])[open_states].all()
+        assert machine.done(machine.at_end(met, node))[need == 0].all()
+
+
+def reached(machine):
+    """Return the states (node, bits met) of all texts without a banned phrase or one phrase too many."""
+    states, new = set(), {(BREAK, 0)}
+    while new:
+        states |= new
+        node, met = (torch.tensor(each)[None].repeat_interleave(256, 1) for each in zip(*new))
+        byte = torch.arange(256).repeat(len(new))[None]
+        gained = machine.gains[node, byte]
+        met_after = machine.gain(met, gained, node)
+        fine = ((gained & BAN == 0) & ~torch.as_tensor(machine.over(met_after)))[0]
+        new = set(zip(machine.delta[node, byte][0, fine].tolist(), met_after[0, fine].tolist())) - states
+    return states
+
+
+def test_a_batch_gives_what_each_prefix_gives_alone():
+    rng = np.random.default_rng(1)
+    sets = [random_constraints(rng, prefix) for prefix in PREFIXES]
+    config = NeurologicConfig(max_new_tokens=32, beam_size=3)
+    together = decode(*policy(), PREFIXES, sets, config)
+    alone = [decode(*policy(), [prefix], constraints, config)[0] for prefix, constraints in zip(PREFIXES, sets)]
+    assert [found.completion for found in together] == [found.completion for found in alone]
+    np.testing.assert_allclose([found.logprob for found in together], [found.logprob for found in alone], rtol=1e-4)
+
+
+# Exhaustive search ---------------------------------------------------------------------------------------------------
+TOKENS = [" red", " fox", " oil", " art", "s", ","]
+TOY_PHRASES = ["red", "reds", "fox", "red fox", "oil", "art", "arts", "oil art", "fox oil", "red red", ","]
+NEW_TOKENS = 4
+
+
+@cache
+def every_text():
+    """Return every completion of " fox", as tokens: no search, no automaton."""
+    lengths = range(NEW_TOKENS + 1)
+    every = itertools.chain(*(itertools.product(range(len(TOKENS)), repeat=length) for length in lengths))
+    texts = {tokens: "".join(TOKENS[token] for token in tokens) for tokens in every}
+    return {tokens: text for tokens, text in texts.items() if not text.startswith("s")}
+
+
+def best_text(model, constraints, length_penalty):
+    """Return log-probability and text of the best completion of " fox"; minus infinity where none holds."""
+    logprobs = model.lm_head.weight.T.log_softmax(-1).tolist()
+    best = (-np.inf, -np.inf, "")
+    for tokens, text in every_text().items():
+        path = [1, *tokens, *([len(TOKENS)] if len(tokens) < NEW_TOKENS else [])]
+        logprob = sum(logprobs[before][after] for before, after in itertools.pairwise(path))
+        value = logprob / max(1, len(path) - 1) ** length_penalty
+        if value > best[0] and holds(constraints, " fox" + text):
+            best = (value, logprob, text)
+    return best[1:]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_wide_beam_finds_the_best_of_all_texts_and_refuses_only_where_there_is_none(seed):
+    rng = np.random.default_rng(seed)
+    rows = rng.dirichlet(np.full(len(TOKENS) + 1, 0.5), len(TOKENS))
+    model, tokenizer = toy_policy(TOKENS, {token: dict(zip([*TOKENS, ""], row)) for token, row in zip(TOKENS, rows)})
+    constraints = random_constraints(rng, " fox", TOY_PHRASES, most_excluded=2, most_clauses=2)
+    config = NeurologicConfig(max_new_tokens=NEW_TOKENS, beam_size=300, sat_tolerance=9, length_penalty=seed % 2 / 1)
+    logprob, text = best_text(model, constraints, config.length_penalty)
+    if logprob == -np.inf:
+        with pytest.raises(NpkitError, match="new tokens|cannot all be written"):
+            decode(model, tokenizer, [" fox"], constraints, config)
+        return
+    found = decode(model, tokenizer, [" fox"], constraints, config)[0]
+    assert found.completion == text
+    assert found.logprob == pytest.approx(logprob, abs=1e-3)
+
+
+def test_phrases_that_share_words_fit_where_they_would_not_one_by_one():
+    policy = toy_policy(TOKENS, {})
+    wanted = Constraints((("c", any_of("oil art")), ("d", any_of("art red"))), ())
+    found = decode(*policy, [" fox"], wanted, NeurologicConfig(max_new_tokens=3))[0]
+    assert found.completion == " oil art red"
+    with pytest.raises(NpkitError, match="need 3 new tokens, max_new_tokens is 2"):
+        decode(*policy, [" fox"], wanted, NeurologicConfig(max_new_tokens=2))
