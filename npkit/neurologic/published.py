@@ -8,14 +8,15 @@
   weight grows with the prefix;
 * the leaking end: EOS that is the likeliest token of an unsatisfied hypothesis ends it all the same, and the list of
   ended hypotheses drops its members by score only, so that unsatisfied ones push satisfied ones out;
-* bans of tokens: a banned phrase is written in any other spelling, capitals or split into tokens, that the policy knows;
+* bans of tokens: a banned phrase is written in any other spelling, by capitals or by the split into tokens;
 * no word boundaries: " concept art" counts as met in " concept artstation", and banned " text" in " texture";
 * no look ahead: nothing says whether the phrases still fit into the tokens that are left.
 
-Left out: the fork sorts the members of a group by parts of speech, with a table that was never published, and spells the
-prefix anew (`str.capitalize`). A phrase that two clauses share stays for the second one, where Lu et al. delete it, and
-in `neuroprompts` a phrase begun inside the one that met its clause may not be completed either. Length is counted
-without padding, so that a batch gives what each prefix gives alone, and special tokens other than EOS are not written.
+Left out: the fork sorts the members of a group by parts of speech, with a table that was never published, and spells
+the prefix anew (`str.capitalize`). A phrase that two clauses share stays for the second one, where Lu et al. delete it,
+and in `neuroprompts` a phrase begun inside the one that met its clause may not be completed either. Length is counted
+without padding, so that a batch gives what each prefix gives alone, special tokens other than EOS are not written, and
+without clauses it is a plain beam search, where Lu et al. crash.
 """
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -33,7 +34,6 @@ from npkit.policy import evaluating
 
 FLOOR = -1000.0  # both: candidates below are dropped (but for the likeliest of all), so that long texts die in silence
 NOBODY = -1e9    # both: score of the rows that are empty before the first token
-PERIODS = (".", "Ġ.")  # both: a period ends the text as EOS does
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,7 @@ class Behaviour:
     both_cases: bool                # phrases are spelled in small letters and in Title Case; False: as given
     once: bool                      # the phrases of a clause that is met are banned
     proposes_met: bool              # tokens of met clauses' phrases stay proposed
+    end_tokens: tuple[str, ...] = (".", "Ġ.")  # end a text as EOS does
     sat_tolerance: int = 2          # keep hypotheses at most so many clauses behind the best
     min_new_tokens: int = 5         # no end before
 
@@ -231,7 +232,7 @@ class Rules:
     behaviour: Behaviour
     proposals: Tensor  # (sentences, symbols) the tokens of the phrases; 0 fills up
     known: Tensor      # (sentences, symbols) False where it does
-    eos: Tensor        # (ends,) EOS, then the periods
+    eos: Tensor        # (ends,) EOS, then the other end tokens
     is_eos: Tensor     # (tokens,)
     never: Tensor      # (tokens,)
 
@@ -239,7 +240,7 @@ class Rules:
     def of(cls, machine: TokenAutomaton, behaviour: Behaviour, model: PreTrainedModel,
            tokenizer: PreTrainedTokenizerBase) -> "Rules":
         vocab, num_tokens = tokenizer.get_vocab(), model.config.vocab_size
-        eos = [tokenizer.eos_token_id, *(vocab[token] for token in PERIODS if token in vocab)]
+        eos = [tokenizer.eos_token_id, *(vocab[token] for token in behaviour.end_tokens if token in vocab)]
         never = {vocab[token] for token in behaviour.bad_tokens if token in vocab}
         never |= set(range(len(tokenizer), num_tokens)) | set(tokenizer.all_special_ids) - {tokenizer.eos_token_id}
         known = machine.symbols != NO_TOKEN
@@ -264,73 +265,89 @@ class Rules:
         return totals
 
     def expand(self, beam: Beam, totals: Tensor) -> Candidates:
-        """Return of each hypothesis the K likeliest tokens, those of unmet phrases, and, if it is satisfied, the ends."""
-        machine, beams = self.machine, totals.shape[1]
-        satisfied = (beam.met == machine.full[:, None])[..., None]
-        scores, likely = totals.topk(beams)
-        top = scores.flatten(1).topk(beams).indices
-        overall = torch.zeros_like(scores, dtype=torch.bool).flatten(1).scatter_(1, top, True).view_as(likely)
-        node = machine.read(beam.node[..., None].expand_as(likely), likely)
-        after = beam.met[..., None] | machine.ends[node] & machine.full[:, None, None]
-        legal = satisfied | ~self.is_eos[likely]
-        leak = (after == machine.full[:, None, None]) | (torch.arange(beams, device=likely.device) == 0)  # defect
-        likely_kept = torch.where(overall, legal | leak, legal & (scores > FLOOR))
+        """Return the candidates of a step, none kept twice."""
+        likely = self.likely(beam, totals)
+        proposed = self.proposed(beam, totals, likely)
+        parts = likely, proposed, self.ending(beam, totals, likely, proposed)
+        return Candidates(*(torch.cat([getattr(part, field.name) for part in parts], 2).flatten(1)
+                            for field in fields(Candidates)))
 
-        following = machine.delta[beam.node][..., 1:]
-        proposals = self.proposals[:, None].expand_as(following)
-        proposal_scores = totals.gather(2, proposals)
-        unmet = machine.full[:, None] if self.behaviour.proposes_met else machine.full[:, None] & ~beam.met
-        useful = machine.begun[following] & unmet[..., None] != 0
-        if self.behaviour.proposes_met:  # but for the tokens of the phrase just written
-            useful &= ~machine.spent[beam.node][..., 1:]
-        known = likely.masked_fill(~(overall | legal), -1)
-        proposed_kept = useful & self.known[:, None] & (proposal_scores > FLOOR) & ~among(proposals, known)
+    def likely(self, beam: Beam, totals: Tensor) -> Candidates:
+        """Return the K likeliest tokens of every hypothesis; the K best of all are among them."""
+        beams = totals.shape[1]
+        found = self.continued(beam, totals, totals.topk(beams).indices)
+        best = found.score.flatten(1).topk(beams).indices
+        found.overall.view(-1, beams * beams).scatter_(1, best, True)
+        may_end = self.satisfied(beam.met)[..., None] | ~self.is_eos[found.token]
+        leaking = torch.arange(beams, device=best.device) == 0  # defect reproduced: likeliest of its hypothesis
+        found.kept = torch.where(found.overall, may_end | leaking | self.satisfied(found.met), may_end & found.kept)
+        return found
 
-        ends = self.eos.expand(*likely.shape[:2], -1)
-        end_scores = totals[..., self.eos]
-        place = torch.stack([(totals > score[..., None]).sum(2) for score in end_scores.unbind(2)], 2)
-        ends_kept = satisfied & (place < int(beams * self.behaviour.early_stop)) & (end_scores > FLOOR)
-        ends_kept &= ~among(ends, likely) & ~among(ends, proposals.masked_fill(~proposed_kept, -1))
+    def proposed(self, beam: Beam, totals: Tensor, likely: Candidates) -> Candidates:
+        """Return the tokens that begin, continue or complete a phrase of an unmet clause."""
+        machine = self.machine
+        found = self.continued(beam, totals, self.proposals[:, None].expand(-1, totals.shape[1], -1))
+        if self.behaviour.proposes_met:  # of any clause, but for the tokens of the phrase just written
+            useful = (machine.begun[found.node] != 0) & ~machine.spent[beam.node][..., 1:]
+        else:
+            useful = machine.begun[found.node] & ~beam.met[..., None] != 0
+        seen = likely.token.masked_fill(~(likely.kept | likely.overall), -1)
+        found.kept &= useful & self.known[:, None] & ~among(found.token, seen)
+        return found
 
-        def all_three(*parts: Tensor) -> Tensor:
-            return torch.cat(parts, 2).flatten(1)
+    def ending(self, beam: Beam, totals: Tensor, likely: Candidates, proposed: Candidates) -> Candidates:
+        """Return the ends of satisfied hypotheses, where they are not far from the likeliest token."""
+        found = self.continued(beam, totals, self.eos.expand(*totals.shape[:2], -1))
+        likelier = torch.stack([(totals > score[..., None]).sum(2) for score in found.score.unbind(2)], 2)
+        near = likelier < int(totals.shape[1] * self.behaviour.early_stop)
+        seen = torch.cat([likely.token, proposed.token.masked_fill(~proposed.kept, -1)], 2)
+        found.kept &= self.satisfied(beam.met)[..., None] & near & ~among(found.token, seen)
+        return found
 
-        token = all_three(likely, proposals, ends)
-        row = torch.arange(beams, device=token.device).repeat_interleave(token.shape[1] // beams).expand_as(token)
-        node = all_three(node, following, machine.read(beam.node[..., None].expand_as(ends), ends))
+    def continued(self, beam: Beam, totals: Tensor, token: Tensor) -> Candidates:
+        """Return every hypothesis continued by `token` (sentences, beams, candidates), kept if likelier than FLOOR."""
+        machine, score = self.machine, totals.gather(2, token)
+        node = machine.read(beam.node[..., None].expand_as(token), token)
         return Candidates(
-            row=row, token=token, score=all_three(scores, proposal_scores, end_scores), node=node,
-            met=beam.met.gather(1, row) | machine.ends[node] & machine.full[:, None],
-            kept=all_three(likely_kept, proposed_kept, ends_kept),
-            overall=all_three(overall, torch.zeros_like(proposed_kept), torch.zeros_like(ends_kept)))
+            row=torch.arange(token.shape[1], device=token.device)[:, None].expand_as(token), token=token, score=score,
+            node=node, met=beam.met[..., None] | machine.ends[node] & machine.full[:, None, None], kept=score > FLOOR,
+            overall=torch.zeros_like(token, dtype=torch.bool))
+
+    def satisfied(self, met: Tensor) -> Tensor:
+        """Say of clause sets (sentences, ...) whether they are complete."""
+        return met == self.machine.full.view(-1, *[1] * (met.dim() - 1))
 
     def select(self, beam: Beam, candidates: Candidates) -> Candidates:
         """Return the 2K slots in the order in which they are visited; where there are fewer, the last one repeated."""
-        from npkit.neurologic.decoding import take_turns  # inside, for `decoding` may import this module
-
-        machine, slots = self.machine, 2 * beam.scores.shape[1]
-        satisfied = candidates.met == machine.full[:, None]
+        beams = beam.scores.shape[1]
         kept = candidates.kept | candidates.overall & ~candidates.kept.any(1, keepdim=True)
-        finished = kept & satisfied & (candidates.overall | self.is_eos[candidates.token])
-        open_ = kept & ~finished
-        some_open = open_.any(1, keepdim=True)
-        num_met = machine.members(candidates.met).sum(2)
-        open_ &= num_met >= num_met.masked_fill(~open_, -1).amax(1, keepdim=True) - self.behaviour.sat_tolerance
-        unmet = machine.full[:, None] & ~candidates.met
-        group = candidates.met | machine.begun[candidates.node] & unmet if self.behaviour.group_by_begun else candidates.met
-        rank = self.rank(beam, candidates, unmet).masked_fill(~open_, -torch.inf)
-        turns = take_turns(rank, group.masked_fill(~open_, -1), slots)
-        best = candidates.score.masked_fill(~finished, -torch.inf).topk(slots)
-        place = torch.arange(slots, device=turns.device)
-        ends = (best.values > -torch.inf) & (~some_open | (place < slots // 2))
-        last = slots - ends.sum(1, keepdim=True)
-        tier = torch.where(place < slots // 2, 1, torch.where(place < last, 2, 3)).masked_fill(~open_.gather(1, turns), 3)
-        tier = torch.cat([torch.where(ends, 0, 3), tier], 1)
-        chosen = torch.cat([best.indices, turns], 1)
+        finished = kept & self.satisfied(candidates.met) & (candidates.overall | self.is_eos[candidates.token])
+        unfinished = kept & ~finished
+        turns, in_turn = self.in_turns(beam, candidates, unfinished)
+        best = candidates.score.masked_fill(~finished, -torch.inf).topk(2 * beams)
+        place = torch.arange(2 * beams, device=turns.device)
+        ends = (best.values > -torch.inf) & ((place < beams) | ~unfinished.any(1, keepdim=True))
+        others = in_turn & (place < 2 * beams - ends.sum(1, keepdim=True))
+        tier = torch.cat([torch.where(ends, 0, 3), torch.where(others, torch.where(place < beams, 1, 2), 3)], 1)
+        chosen = torch.cat([best.indices, turns], 1)  # the finished, the first K in turn, the rest: each by score
         order = candidates.score.gather(1, chosen).argsort(dim=1, descending=True, stable=True)
         order = order.gather(1, tier.gather(1, order).argsort(dim=1, stable=True))
         filled = (tier < 3).sum(1, keepdim=True)
         return candidates.pick(chosen.gather(1, order.gather(1, torch.minimum(place, filled - 1))))
+
+    def in_turns(self, beam: Beam, candidates: Candidates, unfinished: Tensor) -> tuple[Tensor, Tensor]:
+        """Return 2K candidates near the most clauses met, the groups taking turns, and which of them are any good."""
+        from npkit.neurologic.decoding import take_turns  # inside, for `decoding` may import this module
+
+        machine, met = self.machine, candidates.met
+        num_met = machine.members(met).sum(2)
+        most = num_met.masked_fill(~unfinished, -1).amax(1, keepdim=True)
+        near = unfinished & (num_met >= most - self.behaviour.sat_tolerance)
+        unmet = machine.full[:, None] & ~met
+        group = met | machine.begun[candidates.node] & unmet if self.behaviour.group_by_begun else met
+        rank = self.rank(beam, candidates, unmet).masked_fill(~near, -torch.inf)
+        turns = take_turns(rank, group.masked_fill(~near, -1), 2 * beam.scores.shape[1])
+        return turns, near.gather(1, turns)
 
     def rank(self, beam: Beam, candidates: Candidates, unmet: Tensor) -> Tensor:
         """Return what hypotheses are compared by inside a group, with the published sign of the progress term."""
