@@ -109,7 +109,8 @@ class Reference:
                 open_[row, token] = cand(row, token)
         for row, hypothesis in enumerate(beam):
             done = self.satisfied(hypothesis)
-            for token in self.proposed(hypothesis) | {token for token in best[row][:size] if done or token not in self.eos}:
+            likely = {token for token in best[row][:size] if done or token not in self.eos}
+            for token in self.proposed(hypothesis) | likely:
                 if (row, token) not in seen and totals[row][token] > -1000:
                     ends = self.satisfied(cand(row, token)) and token in self.eos
                     (finished if ends else open_)[row, token] = cand(row, token)
@@ -175,7 +176,8 @@ class Ended:
             self.kept.remove(min(self.kept, key=self.value))
 
     def is_done(self, best_score, length):
-        return len(self.kept) == self.room and min(map(self.value, self.kept)) >= best_score / length ** self.length_penalty
+        full = len(self.kept) == self.room
+        return full and min(map(self.value, self.kept)) >= best_score / length ** self.length_penalty
 
 
 @torch.no_grad()

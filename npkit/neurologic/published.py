@@ -15,8 +15,8 @@
 Left out: the fork sorts the members of a group by parts of speech, with a table that was never published, and spells
 the prefix anew (`str.capitalize`). A phrase that two clauses share stays for the second one, where Lu et al. delete it,
 and in `neuroprompts` a phrase begun inside the one that met its clause may not be completed either. Length is counted
-without padding, so that a batch gives what each prefix gives alone, special tokens other than EOS are not written, and
-without clauses it is a plain beam search, where Lu et al. crash.
+without padding, so that a batch gives what each prefix gives alone; special tokens other than EOS are not written; bans
+without clauses work, where the code of Lu et al. stops with an error.
 """
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
