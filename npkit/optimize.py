@@ -47,11 +47,12 @@ class Optimized:
         """Return the prompt and, a line each, what met every clause, what is absent, and both scores."""
         lines = [self.optimized]
         for number, clause in enumerate(self.certificate.clauses):
-            origin = ", in your own words" if clause.end <= len(self.prompt) else ""
+            origin = ", in your own words" if clause.holds and clause.end <= len(self.prompt) else ""
             price = f", costs {self.prices[number]:.2f} nats" if self.prices else ""
-            lines.append(f"  {clause.category:<12} {clause.satisfied_by!r}{origin}{price} "
-                         f"(any of: {', '.join(clause.any_of)})")
-        lines += [f"  {'excluded':<12} {phrase!r} is absent" for phrase in self.certificate.excluded]
+            words = repr(clause.satisfied_by) if clause.holds else "NOT SATISFIED"
+            lines.append(f"  {clause.category:<12} {words}{origin}{price} (any of: {', '.join(clause.any_of)})")
+        lines += [f"  {'excluded':<12} {phrase!r} is {'PRESENT' if phrase in self.certificate.violations else 'absent'}"
+                  for phrase in self.certificate.excluded]
         for judge, score in (self.scores or {}).items():
             plain = self.plain_scores[judge]
             lines.append(f"  {judge:<12} {plain:.3f} -> {score:.3f} ({score - plain:+.3f})")

@@ -161,6 +161,7 @@ class Profile:
         return known.get(name) or _unknown("judge", name, known)
 
 
+COMPAT = ("", "lu2021", "neuroprompts")
 SECTIONS = {field.name: field.type for field in fields(Profile) if is_dataclass(field.type)}
 
 
@@ -272,6 +273,9 @@ def _check(profile: Profile) -> None:
     if not re.fullmatch(r"first_comma|full|random_cut|words:[1-9]\d*", data.prefix_rule):
         raise NpkitError(f"data.prefix_rule is first_comma, full, random_cut or words:k (such as words:3), "
                          f"got {data.prefix_rule!r}")
+    if profile.neurologic.compat not in COMPAT:
+        raise NpkitError(f"neurologic.compat is empty or one of {', '.join(filter(None, COMPAT))}, "
+                         f"got {profile.neurologic.compat!r}")
     for judge in profile.judges:
         if judge.kind not in JUDGE_KINDS:
             raise NpkitError(f"judges.{judge.name}.kind is one of {', '.join(JUDGE_KINDS)}, got {judge.kind!r}")

@@ -1,31 +1,21 @@
 """Decoding: constraints hold on the text, the best text is found, a batch changes nothing, errors come first."""
-from functools import cache
+import itertools
 
 import numpy as np
 import pytest
 import torch
+from test_neurologic_properties import policy
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from npkit.errors import NpkitError, PrefixTooLong
-from npkit.neurologic import Constraints, any_of, decode, decode_best, neurologic_generate, prices
+from npkit.neurologic import Constraints, any_of, decode, decode_best, find, neurologic_generate, prices
 from npkit.neurologic.beam import keep_slots, take_turns
+from npkit.neurologic.cache import BeamCache
+from npkit.neurologic.decoding import open_search, plan, run_search, search
 from npkit.neurologic.toy import toy_policy
-from npkit.policy import build_policy, sequence_logprobs
-from npkit.profiles import NeurologicConfig, PolicyConfig
-
-PHRASES = ["art", "art nouveau", "concept art", "artstation", "trending on artstation", "4k", "8k", "14k", "text",
-           "texture", "ukiyo-e", "highly detailed", "Greg Rutkowski", "greg", "rené magritte", "d&d", "🔥", "城", "a_b",
-           "by van gogh", "oil painting", "painting", "dark oil painting", "e", "s", "a", "of", "(sic)", "Straße"]
-PREFIXES = ["a fox", "Concept", "an oil", "the context,", "a 1", "a cat -", "straßen", "trending on", "a \"quote\""]
-
-
-@cache
-def policy():
-    """A GPT-2 with random weights and a BPE of its own: it has no idea, so every rule is put to the test."""
-    model, tokenizer = build_policy(PolicyConfig(num_layers=2, hidden_size=32, vocab_size=400), 3 * PHRASES, seed=0)
-    with torch.no_grad():
-        model.transformer.wte.weight.mul_(8)  # far from uniform: some tokens are very likely
-    return model.eval(), tokenizer
-
+from npkit.policy import sequence_logprobs
+from npkit.profiles import NeurologicConfig
 
 # The toy policy: every text can be written down ----------------------------------------------------------------------
 TOKENS = [" red", " fox", " oil", " art", "s", ","]
@@ -124,8 +114,7 @@ def test_a_sampled_beam_keeps_the_promise_and_follows_its_generator():
     draws = [[found.completion for found in sampled(seed)] for seed in (0, 0, 1, 2, 3)]
     assert draws[0] == draws[1] and len(set(map(tuple, draws))) > 1
     assert all(found.certificate.holds for seed in range(4) for found in sampled(seed))
-    with pytest.raises(NpkitError, match="pass a generator"):
-        decode(*policy(), ["a fox"], constraints, config)
+    assert [found.completion for found in decode(*policy(), ["a fox", "a cat"], constraints, config)] == draws[0]
 
 
 def test_the_price_of_a_clause_is_what_leaving_it_out_saves():
@@ -134,6 +123,157 @@ def test_the_price_of_a_clause_is_what_leaving_it_out_saves():
     free, dear = prices(*toy_policy(TOKENS, FOX), " fox", wanted, config)
     assert free == pytest.approx(0, abs=1e-4)
     assert dear == pytest.approx(np.log(0.8 * 0.3) - np.log(0.8 * 0.1), abs=1e-3)  # without red and art: oil
+
+
+# Counts, order, and input that is hard to write ----------------------------------------------------------------------
+def decoded(constraints, max_new_tokens=40, prefix="a fox", **settings):
+    return decode(*policy(), [prefix], constraints, NeurologicConfig(max_new_tokens=max_new_tokens, **settings))[0]
+
+
+def test_a_clause_may_want_several_phrases_and_no_more():
+    phrases = ("oil painting", "4k", "artstation", "greg")
+    for least, most in ((2, 2), (3, None), (4, 4), (0, 1)):
+        clause = any_of(*phrases, min_count=least, max_count=most)
+        found = decoded(Constraints((("c", clause), ("d", any_of("texture")))))
+        assert least <= sum(find(phrase, found.prompt) is not None for phrase in phrases) <= (most or 4)
+        assert found.certificate.holds
+
+
+def test_the_words_of_the_prefix_count_too():
+    two = any_of("oil painting", "4k", "greg", min_count=2, max_count=2)
+    found = decoded(Constraints((("c", two),)), prefix="greg, 4k and a fox")
+    assert not find("oil painting", found.completion)
+    with pytest.raises(NpkitError, match="or breaking the counts"):
+        decoded(Constraints((("c", any_of("greg", "4k", max_count=1)),)), prefix="greg, 4k and a fox")
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(("texture", "4k", "oil painting"))))
+def test_ordered_clauses_are_met_in_their_order(order):
+    wanted = tuple((phrase, any_of(phrase)) for phrase in order)
+    found = decoded(Constraints(wanted, ordered=True), prefix="4k texture of a fox")
+    results = found.certificate.clauses
+    assert [result.satisfied_by.lower() for result in results] == list(order)
+    assert all(first.end < second.end for first, second in itertools.pairwise(results))
+
+
+def test_sets_of_every_kind_share_a_batch():
+    sets = [Constraints((("c", any_of("4k")),), ("e",)), Constraints((("c", any_of("4k", "greg", min_count=2)),)),
+            Constraints((("c", any_of("4k")), ("d", any_of("greg"))), ordered=True), Constraints()]
+    config = NeurologicConfig(max_new_tokens=24, beam_size=3)
+    together = decode(*policy(), ["a fox"] * 4, sets, config)
+    alone = [decode(*policy(), ["a fox"], each, config)[0] for each in sets]
+    assert [found.completion for found in together] == [found.completion for found in alone]
+    assert all(found.certificate.holds for found in together)
+
+
+@pytest.mark.parametrize("phrase", ["城", "大きな木", "красный", "مرحبا", "🔥", "👩‍🎨", "a 🔥 fox", "naïve café",
+                                    "oil\npainting", "oil \t painting", "(((best)))", "c++", "50mm f/1.8", "--ar 16:9",
+                                    "'quoted'"])
+def test_hard_phrases_are_written_when_wanted_and_absent_when_banned(phrase):
+    assert decoded(Constraints((("c", any_of(phrase)),)), 60).certificate.clauses[0].holds
+    assert decoded(Constraints((("c", any_of("4k")),), (phrase,)), 16).certificate.holds
+
+
+@pytest.mark.parametrize(("constraints", "sentence"), [
+    (Constraints((("c", any_of("")),)), "needs at least one word"),
+    (Constraints((("c", any_of("\n")),)), "needs at least one word"),
+    (Constraints((), ("",)), "needs at least one word"),
+    (Constraints((("c", any_of()),)), "the clause 'c' is empty"),
+    (Constraints(tuple((f"c{number}", any_of(f"w{number}")) for number in range(100))),
+     "100 clauses are too many: the decoder takes 60"),
+    (Constraints((("c", any_of(*(f"w{number}" for number in range(61)), min_count=2)),)), "61 here"),
+    (Constraints((("c", any_of(" ".join(["word"] * 200))),)), r"need \d+ new tokens, max_new_tokens is 40"),
+    (Constraints((("c", any_of("art", "4k", min_count=3)),)), "wants 3 to 2 of 2 phrases"),
+    (Constraints((("c", any_of("art", "4k", min_count=2, max_count=1)),)), "wants 2 to 1 of 2 phrases"),
+    (Constraints((("c", any_of("art", "4k", min_count=0, max_count=0)),)), "wants 0 to 0 of 2 phrases"),
+    (Constraints((("c", any_of("art", "Art ", "4k", min_count=2)),)), "lists one of them twice"),
+    (Constraints((("c", any_of("art", "4k", min_count=2)),), ordered=True), "ordered clauses take no counts: 'c'"),
+    (Constraints((("c", any_of("oil art")), ("d", any_of("art"))), ordered=True), "phrases of their own: 'art' .d."),
+    (Constraints((("c", any_of("oil art")),), ("ART",)), "'oil art' is required .c. and contains the excluded 'ART'"),
+])
+def test_bad_constraints_are_one_sentence(constraints, sentence):
+    with pytest.raises(NpkitError, match=sentence) as caught:
+        decoded(constraints)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_phrase_of_a_hundred_tokens_is_written_where_it_fits():
+    constraints = Constraints((("c", any_of(" ".join(["oil art"] * 50))),))
+    config = NeurologicConfig(max_new_tokens=101, beam_size=2)
+    assert decode(*toy_policy(TOKENS, {}, max_tokens=128), [" fox"], constraints, config)[0].certificate.holds
+
+
+# Ways to search ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("settings", [{"look_ahead": 1.0}, {"look_ahead": 4.0, "look_ahead_width": 3},
+                                      {"sat_tolerance": 0}, {"prune_factor": 5}, {"beam_size": 1}])
+def test_every_way_to_search_keeps_the_promise(settings):
+    constraints = Constraints((("c", any_of("oil painting", "greg")), ("d", any_of("4k"))), ("e", "art"))
+    assert decoded(constraints, 24, **settings).certificate.holds
+
+
+def test_looking_ahead_prefers_the_word_after_which_the_wanted_one_is_likely():
+    """After " red" nothing wanted follows; " oil" is less likely, but " art" comes after it."""
+    probs = {" fox": {" red": 0.6, " oil": 0.4}, " red": {" red": 0.98, " art": 0.01}, " oil": {" art": 1.0},
+             " art": {"": 1.0}}
+    wanted = Constraints((("c", any_of("art")),))
+    found = [decode(*toy_policy(TOKENS, probs), [" fox"], wanted, NeurologicConfig(
+        max_new_tokens=3, beam_size=1, look_ahead=weight, look_ahead_width=3))[0] for weight in (0.0, 2.0)]
+    assert found[1].completion == " oil art" and found[1].logprob > found[0].logprob
+
+
+class NoWaiting(TorchDispatchMode):
+    """Counts what would make an accelerator's host wait: values read back, sizes that hang on values."""
+    WAITS = ("aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.unique", "aten.equal")
+
+    def __init__(self):
+        super().__init__()
+        self.waits = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if str(function).startswith(self.WAITS):
+            self.waits.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("prefixes", [["a fox"], ["a fox", "trending on a cat"]])
+def test_a_step_waits_for_the_device_once(prefixes, monkeypatch):
+    monkeypatch.setattr(BeamCache, "on_cpu", False)  # what an accelerator runs
+    constraints = [Constraints((("c", any_of("4k", "greg", min_count=2, max_count=2)),), ("e",))] * len(prefixes)
+    config = NeurologicConfig(max_new_tokens=12, beam_size=3, length_penalty=1.0)
+    vocabulary, jobs = plan(*policy(), prefixes, constraints, config)
+    rules, beam, reader = open_search(policy()[0], vocabulary, jobs, config)
+    with torch.no_grad(), NoWaiting() as mode:
+        run_search(rules, beam, reader, torch.Generator())
+    assert len(mode.waits) == beam.length - 1 > 5  # the end check; the last step needs none
+    monkeypatch.undo()
+    assert torch.equal(search(policy()[0], vocabulary, jobs, config).best_tokens, beam.best_tokens)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "mistral"])
+def test_other_architectures_decode_alike_alone_and_in_a_batch(kind):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    _, tokenizer = policy()
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(
+        kind, vocab_size=len(tokenizer), max_position_embeddings=128, **sizes,
+        **({"num_key_value_heads": 1} if kind != "gpt_neox" else {}))).eval()
+    constraints = Constraints((("c", any_of("oil painting", "4k")),), ("e",))
+    config = NeurologicConfig(max_new_tokens=16, beam_size=3)
+    together = decode(model, tokenizer, ["a fox", "trending on a cat"], constraints, config)
+    alone = [decode(model, tokenizer, [found.prefix], constraints, config)[0] for found in together]
+    assert [found.completion for found in together] == [found.completion for found in alone]
+    for found in together:
+        assert found.certificate.holds
+        ids = tokenizer.encode(found.prefix)
+        assert found.num_tokens <= 16 and np.isfinite(found.logprob) and len(ids)
+
+
+def test_a_model_without_keys_and_values_is_refused():
+    _, tokenizer = policy()
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(
+        "mamba", vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, state_size=4))
+    with pytest.raises(NpkitError, match="MambaForCausalLM keeps no keys and values"):
+        decode(model, tokenizer, ["a fox"], Constraints(), NeurologicConfig(max_new_tokens=4))
 
 
 # transformers' own door ----------------------------------------------------------------------------------------------

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 import torch
 from reference_neurologic import Reference, decode_one
-from test_neurologic_decoding import PREFIXES, policy, random_constraints
+from test_neurologic_properties import PREFIXES, policy, random_constraints
 
 from npkit.errors import NpkitError, PrefixTooLong
-from npkit.neurologic import Constraints, any_of, certify, decode
+from npkit.neurologic import Constraints, any_of, certify, decode, decode_best
 from npkit.neurologic.published import BEHAVIOURS, Beam, Candidates, Rules, decode_published, spell
 from npkit.neurologic.token_automaton import compile_phrases, join
 from npkit.neurologic.toy import toy_policy
-from npkit.profiles import NeurologicConfig
+from npkit.profiles import COMPAT, NeurologicConfig, load_profile
 
 NEW_TOKENS = 14
 
@@ -43,14 +43,15 @@ def test_equals_the_reference_token_for_token(name):
         behaviour = often_ending(BEHAVIOURS[name], rng) if number % 2 else BEHAVIOURS[name]
         beam_size = int(rng.integers(2, 7))
         prefixes = [str(prefix) for prefix in rng.choice(PREFIXES, 2, replace=False)]
-        sets = [random_constraints(rng, prefix) for prefix in prefixes]
+        sets = [random_constraints(rng, prefix, plain=True) for prefix in prefixes]
         ids = [tokenizer.encode(prefix) for prefix in prefixes]
         found = decode_published(model, tokenizer, ids, sets, behaviour, beam_size, NEW_TOKENS)
-        for prefix, constraints, tokens, logprob in zip(ids, sets, found[0].tolist(), found[1]):
+        for prefix, constraints, tokens, length, logprob in zip(ids, sets, found[0].tolist(), *found[1:]):
             rules = reference(tokenizer, constraints, behaviour, beam_size)
             expected, expected_logprob = decode_one(model, rules, prefix, NEW_TOKENS)
             assert tokens == expected + [tokenizer.eos_token_id] * (NEW_TOKENS - len(expected))
             assert logprob == pytest.approx(expected_logprob, abs=1e-3)
+            assert length == len(expected)
             lengths.append(len(expected))
             satisfied.append(certify(constraints, tokenizer.decode([*prefix, *expected])).holds)
     assert len(lengths) == 60 and len(set(lengths)) > 4 and NEW_TOKENS in lengths  # both ends are put to the test
@@ -61,13 +62,13 @@ def test_equals_the_reference_token_for_token(name):
 def test_a_batch_gives_what_each_prefix_gives_alone(name):
     model, tokenizer = policy()
     rng = np.random.default_rng(1)
-    sets = [random_constraints(rng, prefix) for prefix in PREFIXES]
+    sets = [random_constraints(rng, prefix, plain=True) for prefix in PREFIXES]
     ids = [tokenizer.encode(prefix) for prefix in PREFIXES]
-    together, logprobs = decode_published(model, tokenizer, ids, sets, BEHAVIOURS[name], 3, NEW_TOKENS)
+    together, _, logprobs = decode_published(model, tokenizer, ids, sets, BEHAVIOURS[name], 3, NEW_TOKENS)
     for prefix, constraints, tokens, logprob in zip(ids, sets, together, logprobs):
         alone = decode_published(model, tokenizer, [prefix], [constraints], BEHAVIOURS[name], 3, NEW_TOKENS)
         assert torch.equal(alone[0][0], tokens)
-        assert logprob == pytest.approx(alone[1][0], rel=1e-4)
+        assert logprob == pytest.approx(alone[2][0], rel=1e-4)
 
 
 # The defects, on texts that can be written down ----------------------------------------------------------------------
@@ -84,7 +85,7 @@ def both(tokens, probs, constraints, name, beam_size=3, max_new_tokens=6, **chan
     model, tokenizer = toy_policy(tokens, probs)
     behaviour = replace(BEHAVIOURS[name], **{"min_new_tokens": 0, **changes})
     ids = [tokenizer.encode(" fox")]
-    found, _ = decode_published(model, tokenizer, ids, [constraints], behaviour, beam_size, max_new_tokens)
+    found, _, _ = decode_published(model, tokenizer, ids, [constraints], behaviour, beam_size, max_new_tokens)
     config = NeurologicConfig(max_new_tokens=max_new_tokens, beam_size=beam_size)
     ours = decode(model, tokenizer, [" fox"], constraints, config)[0]
     assert ours.certificate.holds
@@ -151,7 +152,7 @@ def test_the_fork_writes_one_phrase_of_a_clause_and_no_hyphen():
     model, tokenizer = toy_policy(tokens, {" fox": {" close": 0.9}, " close": {"-": 0.9}, "-": {"up": 0.9}})
     for bad_tokens, written in ((BEHAVIOURS["neuroprompts"].bad_tokens, False), ((), True)):
         behaviour = replace(BEHAVIOURS["neuroprompts"], bad_tokens=bad_tokens)
-        found, _ = decode_published(model, tokenizer, [[0]], [Constraints()], behaviour, 3, 6)
+        found, _, _ = decode_published(model, tokenizer, [[0]], [Constraints()], behaviour, 3, 6)
         assert (tokenizer.encode("-")[0] in found[0].tolist()) == written
 
 
@@ -187,3 +188,34 @@ def test_errors_before_decoding(ids, beam_size, error, sentence):
     model, tokenizer = toy_policy(TEXT, {})
     with pytest.raises(error, match=sentence):
         decode_published(model, tokenizer, ids, [Constraints()] * len(ids), BEHAVIOURS["lu2021"], beam_size, 4)
+
+
+# As settings ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_decode_takes_the_published_behaviour_as_a_setting(name):
+    model, tokenizer = policy()
+    config = NeurologicConfig(max_new_tokens=NEW_TOKENS, beam_size=3, compat=name)
+    wanted = Constraints((("c", any_of("art")),), ("4k",))
+    found = decode(model, tokenizer, ["a fox", "a cat -"], wanted, config)
+    for each, tokens in zip(found, [tokenizer.encode(each.prefix) for each in found]):
+        expected, _, (logprob,) = decode_published(model, tokenizer, [tokens], [wanted], BEHAVIOURS[name], 3,
+                                                   NEW_TOKENS)
+        assert each.completion == tokenizer.decode(expected[0], skip_special_tokens=True)
+        assert each.logprob == pytest.approx(logprob, rel=1e-4)
+        assert each.certificate == certify(wanted, each.prompt)
+    assert set(COMPAT) == {"", *BEHAVIOURS}
+
+
+@pytest.mark.parametrize(("constraints", "num_best", "sentence"), [
+    (Constraints((("c", any_of("art", "4k", min_count=2)),)), 1, "neither counts nor an order"),
+    (Constraints((("c", any_of("art")),), ordered=True), 1, "neither counts nor an order"),
+    (Constraints(), 2, "one completion a prefix")])
+def test_what_the_published_code_cannot_do_is_refused(constraints, num_best, sentence):
+    config = NeurologicConfig(max_new_tokens=4, beam_size=3, compat="lu2021")
+    with pytest.raises(NpkitError, match=sentence):
+        decode_best(*policy(), ["a fox"], constraints, config, num_best)
+
+
+def test_an_unknown_behaviour_is_refused():
+    with pytest.raises(NpkitError, match="compat is empty or one of lu2021, neuroprompts, got 'lu2022'"):
+        load_profile("tiny", {"neurologic.compat": "lu2022"})

@@ -127,6 +127,8 @@ class Automaton(Tables):
         closing = self._plan(owed_at_end, self.closing[node], at_end).masked_fill(closed_out, FAR)
         going = torch.where(owed_now.any(-1), self._plan(owed_now, self.going[node], met), self.escape[node])
         need = torch.minimum(closing, going)
+        if self.counts is not None:
+            need = need.masked_fill(self.over(met), FAR)
         if self.exact is not None:
             known = self.exact[node, met.clamp(max=self.exact.shape[1] - 1)]
             need = torch.where(known < 0, need, known)

@@ -169,7 +169,6 @@ class Rules:
         met_before = machine.at_end(beam.met, beam.node).gather(1, candidates.row)
         useful = nearer | (share > 0) | (met & ~met_before != 0)
         kept = candidates.kept & (need <= tokens_left) & (useful | ~candidates.proposed) & (candidates.likely | nearer)
-        kept = kept & ~machine.over(candidates.met) if machine.counts else kept
         num_met = machine.num_met(met)
         most = num_met.masked_fill(~kept, -1).amax(1, keepdim=True)
         kept &= num_met >= most - config.sat_tolerance

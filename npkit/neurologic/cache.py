@@ -51,10 +51,14 @@ class BeamCache(Cache):
         self.writer = torch.zeros(rows, max_new_tokens, dtype=torch.long, device=device)  # row that wrote each position
         self.rows = torch.arange(rows, device=device)
 
+    @property
+    def on_cpu(self) -> bool:
+        return self.rows.device.type == "cpu"
+
     def reorder(self, parent: Tensor) -> None:
         """Make every row continue row `parent` (rows,)."""
         written = self.layers[0].length - self.layers[0].start
-        if written and self.rows.device.type == "cpu":
+        if written and self.on_cpu:
             self._copy_what_differs(parent, written)
         elif written:
             for layer in self.layers:

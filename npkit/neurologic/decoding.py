@@ -12,16 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from npkit.errors import NpkitError, PrefixTooLong
 from npkit.neurologic.automaton import FAR, Automaton, stack
 from npkit.neurologic.beam import Beam, Rules, shaken, take_turns
-from npkit.neurologic.cache import BeamCache
 from npkit.neurologic.clauses import Certificate, Constraints, certify, find
 from npkit.neurologic.compiling import MAX_EXACT_BITS, compile_constraints, solve
+from npkit.neurologic.published import BEHAVIOURS, decode_published
+from npkit.neurologic.reader import Reader
 from npkit.neurologic.trie import BAN
 from npkit.neurologic.vocabulary import WORD, Vocabulary, read_vocabulary
 from npkit.policy import evaluating
@@ -34,6 +33,7 @@ class Decoded:
     prefix: str
     completion: str
     logprob: float
+    num_tokens: int  # that the log-probability is of
     certificate: Certificate
 
     @property
@@ -60,7 +60,7 @@ def decode(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prefixes:
     """Return the best completion of each prefix under `constraints` (one set for all, or one a prefix).
 
     Contradictions, clauses that do not fit into `max_new_tokens` and prefixes with a banned phrase raise beforehand.
-    `generator` draws the noise of a sampled beam (`beam_temperature` above 0).
+    `generator` draws the noise of a sampled beam (`beam_temperature` above 0); None is one seeded with 0.
     """
     best = decode_best(model, tokenizer, prefixes, constraints, config, 1, batch_size, generator)
     return [found[0] for found in best]
@@ -70,26 +70,53 @@ def decode_best(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pref
                 constraints: Constraints | Sequence[Constraints], config: NeurologicConfig, num_best: int,
                 batch_size: int = 64, generator: torch.Generator | None = None) -> list[list[Decoded]]:
     """Return the best different completions of each prefix, at most `num_best`, best first; otherwise as `decode`."""
-    if config.beam_temperature and generator is None:
-        raise NpkitError("neurologic.beam_temperature samples the beam: pass a generator to draw from")
-    vocabulary, jobs = plan(model, tokenizer, prefixes, constraints, config)
-    order = sorted(range(len(jobs)), key=lambda index: len(jobs[index].prefix_ids))
+    generator = generator or torch.Generator().manual_seed(0)
+    sets = _one_each(constraints, prefixes)
+    if config.compat:
+        if num_best > 1:
+            raise NpkitError(f"neurologic.compat gives one completion a prefix, as published, not {num_best}")
+        return [[found] for found in _as_published(model, tokenizer, prefixes, sets, config, batch_size)]
+    vocabulary, jobs = plan(model, tokenizer, prefixes, sets, config)
     decoded: dict[int, list[Decoded]] = {}
-    for start in range(0, len(order), batch_size):
-        batch = order[start:start + batch_size]
+    for batch in batches([len(job.prefix_ids) for job in jobs], batch_size):
         beam = search(model, vocabulary, [jobs[index] for index in batch], config, num_best, generator)
         decoded |= zip(batch, read_out(beam, vocabulary, [jobs[index] for index in batch]))
     return [decoded[index] for index in range(len(jobs))]
 
 
+def batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Return the indices of `lengths` in batches of like lengths, the short ones first."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    return [order[start:start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def _as_published(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prefixes: Sequence[str],
+                  sets: Sequence[Constraints], config: NeurologicConfig, batch_size: int) -> list[Decoded]:
+    """Return what the published code would: completions whose certificates may fail."""
+    ids = [tokenizer.encode(prefix, add_special_tokens=False) for prefix in prefixes]
+    decoded: dict[int, Decoded] = {}
+    for batch in batches(list(map(len, ids)), batch_size):
+        tokens, lengths, logprobs = decode_published(model, tokenizer, [ids[index] for index in batch],
+                                                     [sets[index] for index in batch], BEHAVIOURS[config.compat],
+                                                     config.beam_size, config.max_new_tokens)
+        completions = tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for index, completion, logprob, num_tokens in zip(batch, completions, logprobs, lengths.tolist()):
+            decoded[index] = Decoded(prefixes[index], completion, logprob, num_tokens,
+                                     certify(sets[index], prefixes[index] + completion))
+    return [decoded[index] for index in range(len(ids))]
+
+
 def plan(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prefixes: Sequence[str],
          constraints: Constraints | Sequence[Constraints], config: NeurologicConfig) -> tuple[Vocabulary, list[Job]]:
     """Return the vocabulary and a job for each prefix."""
-    sets = [constraints] * len(prefixes) if isinstance(constraints, Constraints) else constraints
     vocabulary = read_vocabulary(tokenizer, model.config.vocab_size)
-    room = model.config.max_position_embeddings - config.max_new_tokens
+    room = getattr(model.config, "max_position_embeddings", 10 ** 6) - config.max_new_tokens
     return vocabulary, [prepare(prefix, wanted, vocabulary, config.max_new_tokens, room)
-                        for prefix, wanted in zip(prefixes, sets, strict=True)]
+                        for prefix, wanted in zip(prefixes, _one_each(constraints, prefixes), strict=True)]
+
+
+def _one_each(constraints: Constraints | Sequence[Constraints], prefixes: Sequence[str]) -> Sequence[Constraints]:
+    return [constraints] * len(prefixes) if isinstance(constraints, Constraints) else constraints
 
 
 def prepare(prefix: str, constraints: Constraints, vocabulary: Vocabulary, max_new_tokens: int, room: int,
@@ -147,7 +174,7 @@ def search(model: PreTrainedModel, vocabulary: Vocabulary, jobs: Sequence[Job], 
     return beam
 
 
-def run_search(rules: Rules, beam: Beam, reader: "Reader", generator: torch.Generator | None) -> None:
+def run_search(rules: Rules, beam: Beam, reader: Reader, generator: torch.Generator | None) -> None:
     """Repeat the step until nothing alive can beat what is finished."""
     config = rules.config
     while True:
@@ -167,67 +194,27 @@ def run_search(rules: Rules, beam: Beam, reader: "Reader", generator: torch.Gene
 
 def read_out(beam: Beam, vocabulary: Vocabulary, jobs: Sequence[Job]) -> list[list[Decoded]]:
     """Return the finished hypotheses of each job as texts; of two spellings of one text the likelier stays."""
+    eos, limit = vocabulary.tokenizer.eos_token_id, beam.best_tokens.shape[2]
+    lengths = ((beam.best_tokens != eos).sum(2) + 1).clamp(max=limit).tolist()  # no EOS at the limit
     found = []
-    for job, tokens, logprobs in zip(jobs, beam.best_tokens, beam.best_logprob.tolist()):
+    for job, tokens, logprobs, counts in zip(jobs, beam.best_tokens, beam.best_logprob.tolist(), lengths):
         completions = vocabulary.tokenizer.batch_decode(tokens, skip_special_tokens=True,
                                                         clean_up_tokenization_spaces=False)
-        finished: dict[str, float] = {}
-        for completion, logprob in zip(completions, logprobs):
+        finished: dict[str, tuple[float, int]] = {}
+        for completion, logprob, num_tokens in zip(completions, logprobs, counts):
             if logprob > -torch.inf:
-                finished.setdefault(completion, logprob)
-        found.append([Decoded(job.prefix, completion, logprob, certify(job.constraints, job.prefix + completion))
-                      for completion, logprob in finished.items()])
+                finished.setdefault(completion, (logprob, num_tokens))
+        found.append([Decoded(job.prefix, completion, *measured, certify(job.constraints, job.prefix + completion))
+                      for completion, measured in finished.items()])
     return found
 
 
 def open_search(model: PreTrainedModel, vocabulary: Vocabulary, jobs: Sequence[Job], config: NeurologicConfig,
-                num_best: int = 1) -> tuple[Rules, Beam, "Reader"]:
+                num_best: int = 1) -> tuple[Rules, Beam, Reader]:
     """Return what a search on `jobs` works with: the rules, the beam before its first token, the model."""
     eos, device = vocabulary.tokenizer.eos_token_id, model.device
     machine = stack([job.automaton for job in jobs], fill_token=eos)
     node, met, in_word = (torch.tensor([getattr(job, name) for job in jobs]) for name in ("node", "met", "in_word"))
     rules = Rules.of(machine, vocabulary, config, in_word.to(device))
     beam = Beam.start((node + machine.root).to(device), met.to(device), config, eos, num_best)
-    return rules, beam, Reader(model, [job.prefix_ids for job in jobs], config, eos)
-
-
-# 2. The model --------------------------------------------------------------------------------------------------------
-class Reader:
-    """Runs the model: once on the prefixes, then one token a step for every hypothesis, with its cache."""
-
-    @torch.no_grad()
-    def __init__(self, model: PreTrainedModel, prefix_ids: Sequence[list[int]], config: NeurologicConfig, fill: int):
-        self.model, self.rows = model, config.num_rows
-        longest = max(map(len, prefix_ids))
-        ids = torch.tensor([[fill] * (longest - len(row)) + row for row in prefix_ids], device=model.device)
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prefix_ids], device=model.device)
-        position = (mask.cumsum(1) - 1).clamp(min=0)
-        padded = min(map(len, prefix_ids)) < longest
-        output = model(input_ids=ids, attention_mask=mask if padded else None, position_ids=position, use_cache=True,
-                       logits_to_keep=1)
-        self.cache = BeamCache(output.past_key_values, self.rows, config.max_new_tokens)
-        self.logits = output.logits[:, -1].repeat_interleave(self.rows, 0)  # (sentences * rows, tokens)
-        self.position = position[:, -1:].repeat_interleave(self.rows, 0)
-        self.bias = self._bias(mask, config.max_new_tokens) if padded else None
-
-    def _bias(self, mask: Tensor, max_new_tokens: int) -> Tensor:
-        """Return what attention adds for each position (sentences * rows, 1, 1, time): nothing, or far too little.
-
-        Given as the 2-D mask, transformers would look into it, and wait for the device, at every step.
-        """
-        room = pad(mask, (0, max_new_tokens), value=1).repeat_interleave(self.rows, 0)[:, None, None]
-        return torch.zeros_like(room, dtype=self.model.dtype).masked_fill(room == 0, torch.finfo(self.model.dtype).min)
-
-    def logprobs(self) -> Tensor:
-        """Return the log-probabilities of the next token, (sentences, rows, tokens)."""
-        return self.logits.float().log_softmax(-1).view(-1, self.rows, self.logits.shape[-1])
-
-    @torch.no_grad()
-    def step(self, row: Tensor, token: Tensor) -> None:
-        """Continue hypothesis `row` of each sentence by `token`, both (sentences, rows)."""
-        sentence = torch.arange(len(row), device=row.device)[:, None]
-        self.cache.reorder((row + sentence * self.rows).flatten())
-        self.position = self.position + 1
-        bias = None if self.bias is None else self.bias[..., :self.cache.get_seq_length() + 1]
-        self.logits = self.model(input_ids=token.reshape(-1, 1), attention_mask=bias, position_ids=self.position,
-                                 past_key_values=self.cache, use_cache=True).logits[:, -1]
+    return rules, beam, Reader(model, [job.prefix_ids for job in jobs], config.num_rows, config.max_new_tokens, eos)

@@ -26,10 +26,11 @@ from torch import Tensor
 from transformers import NoRepeatNGramLogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 from npkit.errors import NpkitError, PrefixTooLong
-from npkit.neurologic.automaton import BAN
-from npkit.neurologic.cache import BeamCache
+from npkit.neurologic.beam import keep_slots, take_turns
 from npkit.neurologic.clauses import Constraints, checked
+from npkit.neurologic.reader import Reader
 from npkit.neurologic.token_automaton import NO_TOKEN, Phrase, TokenAutomaton, compile_phrases, join
+from npkit.neurologic.trie import BAN
 from npkit.policy import evaluating
 
 FLOOR = -1000.0  # both: candidates below are dropped (but for the likeliest of all), so that long texts die in silence
@@ -76,11 +77,17 @@ BEHAVIOURS = {
 
 def decode_published(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prefix_ids: list[list[int]],
                      constraints: Sequence[Constraints], behaviour: Behaviour, beam_size: int,
-                     max_new_tokens: int) -> tuple[Tensor, list[float]]:
-    """Return the best new tokens of each prefix (prefixes, max_new_tokens), filled up with EOS, and their log-probs.
+                     max_new_tokens: int) -> tuple[Tensor, Tensor, list[float]]:
+    """Return the best new tokens of each prefix (prefixes, max_new_tokens), filled up with EOS, how many they are (with
+    an EOS that ends them), and their log-probability in nats.
 
-    Nothing is promised: clauses may stay unsatisfied and banned phrases occur. A beam of 1 raises, as published.
+    Nothing is promised: clauses may stay unsatisfied and banned phrases occur. A beam of 1 raises, as published, and
+    so do clauses with counts or an order of their own, which the published code has no way to be given.
     """
+    for each in constraints:
+        if each.ordered or any(clause.counts for _, clause in each.wanted):
+            raise NpkitError("the published decoders take neither counts nor an order of clauses: leave "
+                             "neurologic.compat empty for those")
     check_request(model, prefix_ids, beam_size, max_new_tokens)
     phrases = [spell(tokenizer, each, behaviour) for _, each in zip(prefix_ids, constraints, strict=True)]
     machine = join([compile_phrases(*each) for each in phrases]).to(model.device)
@@ -191,8 +198,6 @@ class Beam:
 
     def follow(self, rules: "Rules", slots: Candidates) -> tuple[Tensor, Tensor]:
         """Go through the 2K slots in order until K go on, end what ends; return each one's parent and token."""
-        from npkit.neurologic.decoding import keep_slots  # inside, for `decoding` may import this module
-
         beams = self.scores.shape[1]
         tokens = self.tokens.gather(1, slots.row[..., None].expand(-1, -1, self.tokens.shape[2]))
         tokens[:, :, self.begin + self.length] = slots.token
@@ -213,15 +218,19 @@ class Beam:
         self.node, self.met, self.scores = slots.node, slots.met, slots.score
         return slots.row, slots.token
 
-    def best(self, rules: "Rules") -> tuple[Tensor, list[float]]:
-        """Return new tokens and log-probability of the best: of most clauses met, then of the highest value."""
+    def best(self, rules: "Rules") -> tuple[Tensor, Tensor, list[float]]:
+        """Return tokens, their number and log-probability of the best: of most clauses met, then of highest value."""
         live = torch.ones_like(self.met, dtype=torch.bool)
         self.end(rules, Candidates(live, live, self.scores, self.node, self.met, live, live), self.tokens)
         num_met = self.num_met.masked_fill(self.value == -torch.inf, -1)
         value = self.value.masked_fill(num_met < num_met.amax(1, keepdim=True), -torch.inf)
         best = value.argmax(1, keepdim=True)
         tokens = self.ended.gather(1, best[..., None].expand(-1, -1, self.ended.shape[2]))
-        return tokens[:, 0, self.begin:], self.logprob.gather(1, best).flatten().tolist()
+        tokens = tokens[:, 0, self.begin:]
+        length = (tokens != rules.eos[0]).sum(1)
+        last = tokens.gather(1, (length - 1).clamp(min=0)[:, None])[:, 0]
+        by_eos = (length < tokens.shape[1]) & ((length == 0) | ~rules.is_eos[last])
+        return tokens, length + by_eos, self.logprob.gather(1, best).flatten().tolist()
 
 
 # 2. One step ---------------------------------------------------------------------------------------------------------
@@ -337,8 +346,6 @@ class Rules:
 
     def in_turns(self, beam: Beam, candidates: Candidates, unfinished: Tensor) -> tuple[Tensor, Tensor]:
         """Return 2K candidates near the most clauses met, the groups taking turns, and which of them are any good."""
-        from npkit.neurologic.decoding import take_turns  # inside, for `decoding` may import this module
-
         machine, met = self.machine, candidates.met
         num_met = machine.members(met).sum(2)
         most = num_met.masked_fill(~unfinished, -1).amax(1, keepdim=True)
@@ -361,35 +368,3 @@ class Rules:
 def among(tokens: Tensor, others: Tensor) -> Tensor:
     """Say of each of `tokens` (sentences, beams, ...) whether it is one of `others` (sentences, beams, ...)."""
     return (tokens[..., None] == others[..., None, :]).any(-1)
-
-
-# 3. The model --------------------------------------------------------------------------------------------------------
-class Reader:
-    """Runs the model: once on the prefixes, then one token a step for every hypothesis, with its cache."""
-
-    @torch.no_grad()
-    def __init__(self, model: PreTrainedModel, prefix_ids: Sequence[list[int]], beam_size: int, max_new_tokens: int,
-                 fill: int):
-        self.model, self.beam_size = model, beam_size
-        longest = max(map(len, prefix_ids))
-        ids = torch.tensor([[fill] * (longest - len(row)) + row for row in prefix_ids], device=model.device)
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prefix_ids], device=model.device)
-        position = (mask.cumsum(1) - 1).clamp(min=0)
-        output = model(input_ids=ids, attention_mask=mask, position_ids=position, use_cache=True, logits_to_keep=1)
-        self.cache = BeamCache(output.past_key_values, beam_size, max_new_tokens)
-        self.logits = output.logits[:, -1].repeat_interleave(beam_size, 0)  # (sentences * beams, tokens)
-        self.mask, self.position = (each.repeat_interleave(beam_size, 0) for each in (mask, position[:, -1:]))
-
-    def logprobs(self) -> Tensor:
-        """Return the log-probabilities of the next token, (sentences, beams, tokens)."""
-        return self.logits.float().log_softmax(-1).view(-1, self.beam_size, self.logits.shape[-1])
-
-    @torch.no_grad()
-    def step(self, row: Tensor, token: Tensor) -> None:
-        """Continue hypothesis `row` of each sentence by `token`, both (sentences, beams)."""
-        sentence = torch.arange(len(row), device=row.device)[:, None]
-        self.cache.reorder((row + sentence * self.beam_size).flatten())
-        self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], 1)
-        self.position = self.position + 1
-        self.logits = self.model(input_ids=token.reshape(-1, 1), attention_mask=self.mask, position_ids=self.position,
-                                 past_key_values=self.cache, use_cache=True).logits[:, -1]

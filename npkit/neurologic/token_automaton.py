@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from npkit.neurologic.automaton import BAN
+from npkit.neurologic.trie import BAN
 
 Phrase = tuple[int, ...]
 NO_TOKEN = 1 << 31  # fills up the alphabets of a batch: above every token id
