@@ -118,6 +118,14 @@ def test_a_pending_ban_must_be_escaped_and_the_impossible_is_far():
     assert need(Constraints((("medium", any_of("ink")),)), " fox") >= FAR  # no token writes it
 
 
+def test_tables_of_proposals_are_what_reading_their_bytes_gives():
+    wanted = (("a", any_of("art", "art nouveau", "🔥")), ("b", any_of("4k", "oil art", max_count=1)))
+    machine = compile_constraints(Constraints(wanted, ("text", "a fox", "é")), vocabulary())
+    node = torch.arange(len(machine.delta))[:, None].expand(-1, machine.proposals.shape[1])
+    after, bits = machine.read(node, vocabulary().token_bytes[machine.proposals[0]].expand(*node.shape, -1))
+    assert torch.equal(after, machine.next_node) and torch.equal(bits, machine.next_gains)
+
+
 def test_stacked_automata_keep_their_own_states():
     machines = [compile_constraints(constraints, vocabulary()) for constraints in (
         Constraints((("a", any_of("art")), ("b", any_of("4k")))), Constraints((), ("text",)))]

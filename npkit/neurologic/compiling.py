@@ -3,13 +3,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from npkit.neurologic.automaton import FAR, Automaton, Counts
 from npkit.neurologic.clauses import Clause, Constraints, checked, squeeze
-from npkit.neurologic.trie import BAN, Trie
-from npkit.neurologic.vocabulary import BREAK, END, Vocabulary
+from npkit.neurologic.trie import BAN, Tables, Trie
+from npkit.neurologic.vocabulary import BREAK, Vocabulary
 
 SEPARATORS, FILLER = (",", ";", ".", " -", " "), "s"  # what may stand between phrases; what turns "text" into "texts"
 
@@ -26,9 +27,11 @@ def compile_constraints(constraints: Constraints, vocabulary: Vocabulary) -> Aut
             trie.add(phrase, bit)
     for phrase in (*map(squeeze, constraints.excluded), "  "):  # two spaces in a row would smuggle a banned phrase in
         trie.add(phrase)
-    delta, gains, pending, closed, progress = map(torch.from_numpy, trie.tables())
+    tables = trie.tables()
+    delta, gains, pending, closed, progress = map(torch.from_numpy, tables[:5])
     proposals = propose([squeeze(literal.phrase) for clause in clauses for literal in clause], vocabulary)
-    next_node, next_gains = read_proposals(delta, gains, vocabulary.token_bytes[proposals])
+    next_node, next_gains = map(torch.from_numpy, read_proposals(
+        tables, vocabulary.token_bytes[proposals].numpy()))
     begins_with_break = vocabulary.first_class[proposals] == BREAK
     going, after_break, escape, ends = plans(layout, pending, closed, next_node, next_gains, begins_with_break)
     done_there = ends if not constraints.ordered else torch.zeros_like(ends)  # at once with the phrase before it
@@ -85,19 +88,28 @@ def propose(phrases: Sequence[str], vocabulary: Vocabulary) -> Tensor:
     return torch.tensor(sorted(token_ids))
 
 
-def read_proposals(delta: Tensor, gains: Tensor, token_bytes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the node after every token (nodes, tokens) from every node, and the bits it sets."""
-    length = (token_bytes != END).sum(1)
-    by_length = length.argsort(descending=True, stable=True)  # so that no byte is read behind a token's end
-    node = torch.arange(len(delta))[:, None].repeat(1, len(length))
-    bits = torch.zeros_like(node)
-    for place in range(int(length.max())):
-        count = int((length > place).sum())
-        byte = token_bytes[by_length[:count], place]
-        bits[:, :count] |= gains[node[:, :count], byte]
-        node[:, :count] = delta[node[:, :count], byte]
-    back = by_length.argsort()
-    return node[:, back], bits[:, back]
+def read_proposals(tables: Tables, token_bytes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the node after every token (nodes, tokens) from every node, and the bits it sets.
+
+    A token is read byte by byte only where its first byte goes on with a phrase (and from the base nodes); elsewhere it
+    leads where it does from the node that this one falls back on, and sets what that sets and what is pending.
+    """
+    first = token_bytes[:, 0]
+    walked = tables.inner[:, first]
+    walked[:3] = True
+    start, token = np.nonzero(walked)
+    node, bits = start, np.zeros_like(start)
+    for byte in token_bytes[token].T:  # behind a token's end END follows, which stays and sets nothing
+        bits = bits | tables.gains[node, byte]
+        node = tables.delta[node, byte]
+    next_node, next_gains = np.zeros((2, *walked.shape), dtype=node.dtype)
+    next_node[start, token], next_gains[start, token] = node, bits
+    pending = tables.gains[:, first]
+    for level in tables.levels[3:]:
+        back, inside = tables.fail[level], walked[level]
+        next_node[level] = np.where(inside, next_node[level], next_node[back])
+        next_gains[level] = np.where(inside, next_gains[level], next_gains[back] | pending[level])
+    return next_node, next_gains
 
 
 # 3. Plans ------------------------------------------------------------------------------------------------------------
@@ -125,7 +137,7 @@ def plans(layout: Sequence[Slot], pending: Tensor, closed: Tensor, next_node: Te
         goals = ends[:, columns]
         if columns is free:
             goals = torch.cat([goals, (may_end & (pending & limited == 0))[:, None]], 1)
-        distance = distances(next_node, inside, torch.where(goals, 0, FAR))
+        distance = distances(next_node, inside, torch.where(goals, 0, FAR).short())
         if columns is free:
             distance, escape = distance[:, :-1], distance[:, -1]
         going[:, columns] = distance
@@ -178,5 +190,5 @@ def solve(automaton: Automaton) -> Automaton:
         goals = automaton.done(at_end) & (automaton.pending[nodes] & BAN == 0)
         start = torch.where(goals[0], 0, 1 + behind.amin(1)).clamp(max=FAR)
         stays = ((met == bits) & ~lost).view_as(automaton.next_node)
-        exact[:, bits] = distances(automaton.next_node, stays, start[:, None])[:, 0]
+        exact[:, bits] = distances(automaton.next_node, stays, start[:, None].short())[:, 0]
     return replace(automaton, exact=exact)

@@ -1,6 +1,6 @@
 """Trie: wanted and banned phrases as paths of bytes, and the tables of the Aho-Corasick automaton over them."""
-from collections import deque
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Trie:
         self.num_bits, self.avoided = num_bits, BAN | limited
         self.children: list[dict[int, int]] = [{}, {}, {}]  # WORD, FOREIGN, BREAK
         self.pending, self.closed = [0] * 3, [0] * 3        # bits of phrases that end here: with the word; in any case
+        self.depth = [WORD, FOREIGN, BREAK]  # 3 a byte, and the base node: a failure link leads to a smaller one
         self.shares: list[dict[int, float]] = [{}, {}, {}]  # bit -> largest share written of a phrase of it
 
     def add(self, phrase: str, bit: int | None = None) -> None:
@@ -56,36 +57,54 @@ class Trie:
         self.children.append({})
         self.pending.append(0)
         self.closed.append(0)
+        self.depth.append(self.depth[node] + 3)
         self.shares.append({})
         return len(self.children) - 1
 
-    def tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return delta and gains (nodes, 257), pending and closed (nodes,), progress (nodes, bits)."""
+    def tables(self) -> "Tables":
+        """Return the automaton of the trie, built level by level."""
         nodes = len(self.children)
         delta = np.tile(np.arange(nodes)[:, None], 257)
         progress = np.zeros((nodes, self.num_bits))
         for node, shares in enumerate(self.shares):
             progress[node, list(shares)] = list(shares.values())
-        fail = [WORD, WORD, FOREIGN, *[None] * (nodes - 3)]
-        queue = deque([WORD, FOREIGN, BREAK])
-        while queue:
-            node = queue.popleft()
-            back = fail[node]
-            delta[node, :END] = BYTE_CLASS if node == WORD else delta[back, :END]
-            self.pending[node] |= self.pending[back]
-            self.closed[node] |= self.closed[back]
-            np.maximum(progress[node], progress[back], out=progress[node])
-            for byte, child in self.children[node].items():
-                if fail[child] is None:
-                    fail[child] = delta[node, byte]
-                    queue.append(child)
-                delta[node, byte] = child
         pending, closed = np.array(self.pending), np.array(self.closed)
+        fail = np.array([WORD, WORD, FOREIGN, *[WORD] * (nodes - 3)])
+        edges = np.array([(node, byte, child) for node, children in enumerate(self.children)
+                          for byte, child in children.items()])
+        depths = np.array(self.depth)
+        edges = edges[depths[edges[:, 0]].argsort(kind="stable")]
+        from_depth = depths[edges[:, 0]]
+        levels = [np.flatnonzero(depths == depth) for depth in np.unique(depths)]
+        delta[WORD, :END] = BYTE_CLASS
+        for level in levels:
+            back, depth = fail[level], depths[level[0]]
+            delta[level, :END] = delta[back, :END]
+            pending[level] |= pending[back]
+            closed[level] |= closed[back]
+            progress[level] = np.maximum(progress[level], progress[back])
+            node, byte, child = edges[np.searchsorted(from_depth, depth):np.searchsorted(from_depth, depth, "right")].T
+            fail[child] = delta[node, byte]
+            delta[node, byte] = child
         gains = closed[delta]
         gains[:, :END] |= np.where(BYTE_CLASS == BREAK, pending[:, None], 0)
         gains[:, :END] |= np.where(BYTE_CLASS == FOREIGN, pending[:, None] & self.avoided, 0)
         gains[:, END] = 0
-        return delta, gains, pending, closed, progress
+        inner = np.zeros((nodes, 257), dtype=bool)
+        inner[edges[:, 0], edges[:, 1]] = True
+        return Tables(delta, gains, pending, closed, progress, fail, inner, levels)
+
+
+class Tables(NamedTuple):
+    """The automaton over bytes, as arrays."""
+    delta: np.ndarray     # (nodes, 257) node after a byte
+    gains: np.ndarray     # (nodes, 257) bits that reading a byte sets for good
+    pending: np.ndarray   # (nodes,) bits that the end of the word would set
+    closed: np.ndarray    # (nodes,) bits of phrases that end here whatever follows
+    progress: np.ndarray  # (nodes, bits) largest share written of a phrase
+    fail: np.ndarray      # (nodes,) the longest other phrase that may have begun
+    inner: np.ndarray     # (nodes, 257) True where a byte goes on with a phrase; elsewhere the node reads as `fail`
+    levels: list[np.ndarray]  # the nodes, so that `fail` leads to an earlier level
 
 
 @cache
