@@ -13,15 +13,13 @@ from npkit.policy import generate, save_policy
 from npkit.profiles import PPOConfig
 from npkit.sft import newest_checkpoint
 
-NEVER_NAN = ("policy/loss", "value/loss", "objective/score", "objective/kl")
-
 
 # 1. What stops a run -------------------------------------------------------------------------------------------------
 class Rails(TrainerCallback):
-    """Ends a run after a bad update and before its checkpoint: the newest one in `folder` is of a good update."""
+    """Ends a run after a bad update and before its checkpoint, so that the newest one in `folder` is a good one."""
 
     def __init__(self, config: PPOConfig, folder: Path):
-        self.config, self.folder = config, folder
+        self.config, self.folder = config, Path(folder)
 
     def on_train_begin(self, args, state, control, optimizer=None, lr_scheduler=None, **others) -> None:
         """Put the run's own learning rate in force: a checkpoint brings back that of the run that wrote it."""
@@ -34,39 +32,49 @@ class Rails(TrainerCallback):
         row = state.log_history[-1]
         if "update" not in row:
             return
-        wrong = trouble(row, self.config) or broken_weights(model, self.config)
+        wrong = bad_rollout(row, self.config)
+        if wrong:  # the rollout is of the policy that the update before left: a checkpoint of that one is no good
+            self.reject(state.global_step - args.logging_steps)
+        wrong = wrong or bad_step(row, model, self.config)
         if wrong:
             checkpoint = newest_checkpoint(self.folder)
-            left = (f"the last good checkpoint is {checkpoint}, and training goes on from it" if checkpoint else
-                    "there is no checkpoint yet, and training begins anew")
-            raise NpkitError(f"{self.config.algorithm} stopped after update {row['update']}: {wrong}; {left}")
+            left = (f"the last good checkpoint is {checkpoint}, and the same folder continues from it" if checkpoint
+                    else "there is no good checkpoint, and the same folder begins anew")
+            raise NpkitError(f"{self.config.algorithm} stopped at update {row['update']}: {wrong}; {left}")
+
+    def reject(self, step: int) -> None:
+        """Take a checkpoint out of those that a run is resumed from; it stays as `rejected-` and its step."""
+        checkpoint, rejected = self.folder / f"checkpoint-{step}", self.folder / f"rejected-{step}"
+        if checkpoint.exists():
+            shutil.rmtree(rejected, ignore_errors=True)
+            os.rename(checkpoint, rejected)
 
 
-def trouble(row: Mapping[str, float], config: PPOConfig) -> str:
-    """Return what is wrong with the metrics of an update, and what to try; "" where nothing is."""
-    for name in NEVER_NAN:
-        if not math.isfinite(row.get(name, 0.0)):
-            return f"{name} is {row[name]}; try a lower ppo.learning_rate (now {config.learning_rate:g})"
-    kl, distinct = row["objective/kl"], row["objective/distinct_share"]
+def bad_rollout(row: Mapping[str, float], config: PPOConfig) -> str:
+    """Return what is wrong with the completions of an update, and what to try; "" where nothing is."""
+    score, kl, distinct = (row[f"objective/{name}"] for name in ("score", "kl", "distinct_share"))
+    calmer = f"a higher ppo.kl_coef (now {config.kl_coef:g}), a lower ppo.learning_rate (now {config.learning_rate:g})"
+    if not (math.isfinite(score) and math.isfinite(kl)):
+        return f"score {score}, KL {kl} nats an episode; try {calmer}"
     if config.max_kl and kl > config.max_kl:
-        return (f"KL to the SFT policy is {kl:.1f} nats an episode, above ppo.max_kl = {config.max_kl:g}; try a higher "
-                f"ppo.kl_coef (now {config.kl_coef:g}), a lower ppo.learning_rate (now {config.learning_rate:g}) or "
-                f"fewer ppo.num_ppo_epochs (now {config.num_ppo_epochs})")
+        return (f"KL to the SFT policy is {kl:.1f} nats an episode, above ppo.max_kl = {config.max_kl:g}; try {calmer} "
+                f"or fewer ppo.num_ppo_epochs (now {config.num_ppo_epochs})")
     if distinct < config.min_distinct_share:
         return (f"the policy has collapsed, {distinct:.1%} of the completions are distinct, fewer than "
-                f"ppo.min_distinct_share = {config.min_distinct_share:.1%}; try a higher ppo.kl_coef (now "
-                f"{config.kl_coef:g}), a lower ppo.learning_rate (now {config.learning_rate:g}), or a reward that no "
-                "single completion satisfies for every prefix")
+                f"ppo.min_distinct_share = {config.min_distinct_share:.1%}; try {calmer} or a reward that no single "
+                "completion satisfies for every prefix")
     return ""
 
 
-def broken_weights(model: nn.Module, config: PPOConfig) -> str:
-    """Return which weight is not finite and what to try; "" where all are."""
-    for name, weight in model.named_parameters():
-        if not weight.isfinite().all():
-            return (f"the weights {name} are no longer finite; try a lower ppo.learning_rate (now "
-                    f"{config.learning_rate:g})")
-    return ""
+def bad_step(row: Mapping[str, float], model: nn.Module, config: PPOConfig) -> str:
+    """Return which loss or weight an update has left that is not finite, and what to try; "" where all are."""
+    broken = [f"{name} is {row[name]}" for name in ("policy/loss", "value/loss") if not math.isfinite(row.get(name, 0))]
+    broken += [f"weights of {name} are not finite" for name, weight in model.named_parameters()
+               if not weight.isfinite().all()]
+    if not broken:
+        return ""
+    return (f"{broken[0]}; try a lower ppo.learning_rate (now {config.learning_rate:g}), or a reward with a smaller "
+            "range")
 
 
 # 2. The best policy --------------------------------------------------------------------------------------------------
