@@ -29,7 +29,7 @@ def group_trainer(learner: PreTrainedModel, ref_model: PreTrainedModel, tokenize
                   callbacks: Sequence[TrainerCallback]) -> trl.GRPOTrainer | trl.RLOOTrainer:
     """Return the trainer of `config.algorithm`; one update of ours is `steps_per_update` steps of it."""
     save_policy(ref_model, tokenizer, folder / "reference")  # trl loads it from where the model's name points
-    learner.name_or_path = str(folder / "reference")
+    learner.config.name_or_path = str(folder / "reference")
     trainer_type, _ = TRAINERS[config.algorithm]
     paid = GroupReward(learner, ref_model.eval(), tokenizer, reward, config, folder)
     trainer = trainer_type(
