@@ -38,8 +38,8 @@ class Rails(TrainerCallback):
         wrong = wrong or bad_step(row, model, self.config)
         if wrong:
             checkpoint = newest_checkpoint(self.folder)
-            left = (f"the last good checkpoint is {checkpoint}: train_ppo in the same folder continues from it, npkit run "
-                    "with other settings begins anew" if checkpoint else "there is no good checkpoint yet")
+            left = (f"the last good checkpoint is {checkpoint}: train_ppo in the same folder continues from it, npkit "
+                    "run with other settings begins anew" if checkpoint else "there is no good checkpoint yet")
             raise NpkitError(f"{self.config.algorithm} stopped at update {row['update']}: {wrong}; {left}")
 
     def reject(self, step: int) -> None:

@@ -126,7 +126,6 @@ def test_all_other_figures_of_notebook_05_draw(rows):
     assert f"{gains.loc[PREFIXES[0], 'ppo']:+.2f}  moody" in texts(figure)
 
 
-# 4. Training ---------------------------------------------------------------------------------------------------------
 def training_rows(*left_out: str) -> list[dict]:
     names = set(figures.ppo.CURVES) - set(left_out)
     return [{"update": number, **{name: number / 10 for name in names}} for number in range(1, 7)]
