@@ -79,8 +79,8 @@ class PPOConfig:
     num_generations: int = 8         # grpo and rloo: completions a prefix, each other's baseline
     max_kl: float = 100.0            # nats an episode; a run that leaves SFT further behind is stopped; 0: never
     min_distinct_share: float = 0.05  # a run is stopped whose rollout has a smaller share of distinct completions
-    eval_updates: int = 5            # held-out prefixes are scored every so many updates, the best policy kept; 0: off
-    eval_prefixes: int = 16          # held-out prefixes scored
+    eval_updates: int = 10           # held-out prefixes are scored every so many updates, the best policy kept; 0: off
+    eval_prefixes: int = 32          # held-out prefixes scored; pictures are painted in whole batches anyway
     final_policy: str = "last"       # what later stages use: the last policy, or the best on held-out prefixes
 
 
