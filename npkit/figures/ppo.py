@@ -69,9 +69,9 @@ def training_curves(rows: Sequence[Mapping[str, float]] | pd.DataFrame, num_upda
     if "eval/reward" in table:
         panels[0, 0].plot(table["update"], table["eval/reward"], "D", color=VARIANT_STYLE["sft+nl"].color, ms=5,
                           label="held-out prefixes")
-        panels[0, 0].legend(fontsize=8)
+        panels[0, 0].legend(fontsize=8, frameon=False)
     if samples is not None and len(samples):
-        write_samples(panels[1, 2], samples[samples["update"] == samples["update"].max()])
+        write_samples(panels.flat[len(curves)], samples[samples["update"] == samples["update"].max()])
     return figure
 
 
