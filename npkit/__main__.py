@@ -99,10 +99,13 @@ def add_report(verbs) -> None:
 
 
 def add_compare(verbs) -> None:
-    verb = add_verb(verbs, "compare", compare, "Print the metrics of two runs side by side.",
-                    "npkit compare tiny-seed0 tiny-seed1")
-    verb.add_argument("run_a", metavar="RUN_A", help="a folder of runs/, by name or path")
-    verb.add_argument("run_b", metavar="RUN_B", help="another one")
+    verb = add_verb(verbs, "compare", compare,
+                    "Print the metrics of two runs side by side, or ppo against sft over training seeds.",
+                    "npkit compare --seeds 0 1 2 3 4")
+    verb.add_argument("runs", nargs="*", metavar="RUN", help="two folders of runs/, by name or path")
+    verb.add_argument("--seeds", type=int, nargs="+", metavar="N", help="in their place: ppo - sft of these studies")
+    verb.add_argument("--profile", default="tiny", metavar="P", help="of the studies of --seeds (default tiny)")
+    add_set(verb)
 
 
 def names(text: str) -> list[str]:
@@ -167,9 +170,15 @@ def report(args: argparse.Namespace) -> int:
 
 
 def compare(args: argparse.Namespace) -> int:
-    """Print every metric that two runs both have or one of them lacks, and the difference."""
-    from npkit.report import comparison, find_folder
-    print(comparison(find_folder(args.run_a), find_folder(args.run_b)))
+    """Print every metric that two runs both have or one of them lacks, and the difference; or a table of seeds."""
+    from npkit.profiles import parse_settings
+    from npkit.report import comparison, find_folder, seeds_table
+    if args.seeds and not args.runs:
+        print(seeds_table(args.profile, args.seeds, parse_settings(args.settings)))
+    elif len(args.runs) == 2 and not args.seeds:
+        print(comparison(*map(find_folder, args.runs)))
+    else:
+        raise NpkitError("compare takes two runs, such as tiny-seed0 tiny-seed1, or --seeds and their numbers")
     return 0
 
 

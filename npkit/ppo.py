@@ -2,10 +2,14 @@
 
 transformers' Trainer runs the show (optimiser, schedule, callbacks, checkpoints, resume). `PPOTrainer` overrides its
 `training_step`: one step of Trainer is one PPO update, in the named steps of the paper's reference implementation.
+`npkit.rails` stops a run that went wrong and keeps the best policy; `npkit.grpo` has two algorithms without a critic.
 """
 import copy
+import shutil
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -38,6 +42,7 @@ from npkit.ppo_math import (
     whiten,
 )
 from npkit.profiles import PPOConfig
+from npkit.rails import HeldOut, Rails, best_folder, best_row
 from npkit.sft import newest_checkpoint
 
 Reward = Callable[[list[str], list[str]], Sequence[float]]  # prefixes, completions -> one score each
@@ -103,6 +108,12 @@ def roll_out(model: ActorCritic, ref_policy: GPT2LMHeadModel, tokenizer: PreTrai
     """Return one sampled completion per prefix, and what policy, reference policy and critic say of its tokens."""
     prefix_ids = encode_prefixes(tokenizer, prefixes, model.policy.config.n_positions - config.max_new_tokens)
     completion_ids = sample(model.policy, tokenizer, prefix_ids, config)
+    return describe(model, ref_policy, tokenizer, prefixes, prefix_ids, completion_ids, config=config)
+
+
+def describe(model: ActorCritic, ref_policy: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, prefixes: list[str],
+             prefix_ids: list[list[int]], completion_ids: list[list[int]], *, config: PPOConfig) -> Rollout:
+    """Return completions that were sampled as a rollout, with what the models say of their tokens."""
     input_ids, attention_mask = pad([start + rest for start, rest in zip(prefix_ids, completion_ids, strict=True)],
                                     model.policy, side="right")
     starts = torch.tensor([[len(ids)] for ids in prefix_ids], device=input_ids.device)
@@ -140,21 +151,25 @@ def measure(model: ActorCritic, ref_policy: GPT2LMHeadModel, input_ids: Tensor, 
 
 def score(rollout: Rollout, reward: Reward) -> Tensor:
     """Return the reward function's score of every completion, (batch,), or say what is wrong with it."""
+    return ask(reward, rollout.prefixes, rollout.completions).to(rollout.mask.device)
+
+
+def ask(reward: Reward, prefixes: list[str], completions: list[str]) -> Tensor:
+    """Return the reward function's scores (batch,) of texts, or say what is wrong with them."""
     try:
-        scores = reward(rollout.prefixes, rollout.completions)
-        scores = torch.as_tensor(scores, dtype=torch.float32, device=rollout.mask.device)
+        scores = torch.as_tensor(reward(prefixes, completions), dtype=torch.float32)
     except NpkitError:
         raise
     except Exception as error:
-        raise NpkitError(f"the reward function failed on {len(rollout.prefixes)} completions, "
+        raise NpkitError(f"the reward function failed on {len(prefixes)} completions, "
                          f"{type(error).__name__}: {error}") from error
-    if scores.shape != (len(rollout.prefixes),):
+    if scores.shape != (len(prefixes),):
         raise NpkitError(f"the reward function must return one number per completion: "
-                         f"{len(rollout.prefixes)} completions, shape {tuple(scores.shape)}")
+                         f"{len(prefixes)} completions, shape {tuple(scores.shape)}")
     if not scores.isfinite().all():
         row = int((~scores.isfinite()).nonzero()[0])
         raise NpkitError(f"the reward function must return finite numbers: {float(scores[row])} for the prompt "
-                         f"{rollout.prefixes[row] + rollout.completions[row]!r}")
+                         f"{prefixes[row] + completions[row]!r}")
     return scores
 
 
@@ -194,17 +209,24 @@ def minibatches(num_episodes: int, config: PPOConfig) -> Iterator[Tensor]:
         yield from torch.randperm(num_episodes).split(config.minibatch_size)  # the global CPU generator is checkpointed
 
 
-def summarize(rollout: Rollout, scores: Tensor, rewards: Tensor, returns: Tensor) -> dict[str, float]:
-    """Return the metrics of a rollout: score, KL and reward per episode, entropy per token, quality of the critic."""
+def summarize(rollout: Rollout, scores: Tensor, rewards: Tensor) -> dict[str, float]:
+    """Return the metrics of a rollout: score, KL and reward per episode, share that differ, entropy per token."""
     mask = rollout.mask
     metrics = {"objective/score": scores.mean(),
                "objective/kl": (kl_estimate(rollout.logprobs, rollout.ref_logprobs) * mask).sum(1).mean(),
                "objective/reward": rewards.sum(1).mean(),
                "objective/finished": rollout.finished.float().mean(),
                "objective/completion_tokens": mask.sum(1).float().mean(),
-               "policy/entropy": masked_mean(rollout.entropies, mask),
-               "value/explained_variance": explained_variance(rollout.values, returns, mask)}
+               "objective/distinct_share": len(set(rollout.completions)) / len(rollout.completions),
+               "policy/entropy": masked_mean(rollout.entropies, mask)}
     return {name: float(value) for name, value in metrics.items()}
+
+
+def save_samples(folder: Path, number: int, rollout: Rollout, scores: Tensor) -> None:
+    """Write the completions of update `number`; an update repeated after a kill writes the same file again."""
+    samples = pd.DataFrame({"update": number, "prefix": rollout.prefixes, "completion": rollout.completions,
+                            "score": scores.tolist()})
+    samples.to_parquet(Path(folder, f"samples-{number:06d}.parquet"))
 
 
 class PPOTrainer(Trainer):
@@ -225,16 +247,10 @@ class PPOTrainer(Trainer):
         advantages, returns = estimate_advantages(rewards, rollout.values, rollout.mask, config.gamma, config.lam)
         advantages = whiten(advantages, rollout.mask)
         losses = update(model, self.optimizer, rollout, advantages, returns, config=config)
-        self.metrics = summarize(rollout, scores, rewards, returns) | losses
-        self.save_samples(rollout, scores)
+        explained = float(explained_variance(rollout.values, returns, rollout.mask))
+        self.metrics = summarize(rollout, scores, rewards) | {"value/explained_variance": explained} | losses
+        save_samples(self.args.output_dir, self.state.global_step + 1, rollout, scores)
         return scores.new_tensor(losses["policy/loss"] + config.vf_coef * losses["value/loss"])
-
-    def save_samples(self, rollout: Rollout, scores: Tensor) -> None:
-        """Write the update's completions; an update repeated after a kill writes the same file again."""
-        number = self.state.global_step + 1
-        samples = pd.DataFrame({"update": number, "prefix": rollout.prefixes, "completion": rollout.completions,
-                                "score": scores.tolist()})
-        samples.to_parquet(Path(self.args.output_dir, f"samples-{number:06d}.parquet"))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log PPO's metrics in place of Trainer's, which know only the last loss."""
@@ -258,22 +274,45 @@ class PPOTrainer(Trainer):
 
 def train_ppo(model: GPT2LMHeadModel, ref_model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast,
               prefixes: list[str], reward: Reward, config: PPOConfig, *, seed: int, folder: Path,
-              max_prompt_tokens: int, callbacks: Sequence[TrainerCallback] = ()) -> list[dict[str, float]]:
-    """Train `model` in place and return one row of metrics an update.
+              max_prompt_tokens: int, heldout: Sequence[str] = (), callbacks: Sequence[TrainerCallback] = ()
+              ) -> list[dict[str, float]]:
+    """Train `model` in place by `config.algorithm` and return one row of metrics an update.
 
-    `folder` takes the checkpoints. A run that was killed continues from the newest complete one, and ends with the
-    same weights and metrics, to the bit, as a run that was not.
+    `folder` takes the checkpoints, and the policy that did best on the `heldout` prefixes. A run that was killed
+    continues from the newest complete one, and ends with the same weights and metrics, to the bit, as a run that was
+    not. A run that the rails stopped continues from there too, with the settings it is then given.
     """
     if len(prefixes) < config.episodes_per_update:
         raise NpkitError(f"PPO needs at least as many prefixes as ppo.episodes_per_update = "
                          f"{config.episodes_per_update}, got {len(prefixes)}")
-    encode_prefixes(tokenizer, prefixes, max_prompt_tokens - config.max_new_tokens)  # raises where one is too long
-    trainer = PPOTrainer(ActorCritic(model), ref_model, reward, config, processing_class=tokenizer,
-                         train_dataset=list(prefixes), callbacks=list(callbacks),
-                         args=training_arguments(config, seed, Path(folder), model.device))
+    if config.final_policy == "best" and not heldout:
+        raise NpkitError("ppo.final_policy is best, but there are no held-out prefixes to tell which policy that is")
+    for texts in (prefixes, heldout):
+        encode_prefixes(tokenizer, list(texts), max_prompt_tokens - config.max_new_tokens)  # raises if one is too long
+    folder = Path(folder)
+    learner = model if config.algorithm == "ppo" else copy.deepcopy(model)  # trl patches the model it trains
+    watch = [Rails(config, folder)]
+    if heldout and config.eval_updates:
+        watch += [HeldOut(learner, tokenizer, heldout, partial(ask, reward), config, seed=seed, folder=folder)]
+    watch += callbacks
+    if config.algorithm == "ppo":
+        trainer = PPOTrainer(ActorCritic(learner), ref_model, reward, config, processing_class=tokenizer,
+                             train_dataset=list(prefixes), callbacks=watch,
+                             args=training_arguments(config, seed, folder, model.device))
+    else:
+        from npkit.grpo import group_trainer  # which imports from here
+        trainer = group_trainer(learner, ref_model, tokenizer, prefixes, reward, config, seed=seed, folder=folder,
+                                callbacks=watch)
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=newest_checkpoint(Path(folder)))
-    return [row for row in trainer.state.log_history if "update" in row]
+    with warnings.catch_warnings():  # a property that trl reads at every step
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        trainer.train(resume_from_checkpoint=newest_checkpoint(folder))
+    rows = [row for row in trainer.state.log_history if "update" in row]
+    best = best_row(rows)
+    if best and config.final_policy == "best":
+        learner = GPT2LMHeadModel.from_pretrained(best_folder(folder, best["update"]))
+    model.load_state_dict(learner.state_dict())
+    return rows
 
 
 def training_arguments(config: PPOConfig, seed: int, folder: Path, device: torch.device) -> TrainingArguments:
@@ -295,12 +334,20 @@ def read_samples(folder: Path) -> pd.DataFrame:
 
 
 def write_policy(folder: Path, model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast,
-                 rows: list[dict[str, float]], samples: pd.DataFrame) -> dict[str, float]:
-    """Fill the artifact's folder (model/, metrics.jsonl, samples.parquet); return the means of the last tenth."""
+                 rows: list[dict[str, float]], samples: pd.DataFrame, kept: Path | None = None) -> dict[str, float]:
+    """Fill the artifact's folder (model/, metrics.jsonl, samples.parquet); return the means of the last tenth.
+
+    `kept` is the training's folder: the policy that did best on held-out prefixes becomes best/.
+    """
     save_policy(model, tokenizer, Path(folder) / "model")
     table = pd.DataFrame(rows)
     table.to_json(Path(folder) / "metrics.jsonl", orient="records", lines=True)
     samples.to_parquet(Path(folder) / "samples.parquet")
     last = table.tail(max(1, len(table) // 10)).mean()
-    return {"objective/first_score": rows[0]["objective/score"], "episodes": rows[-1]["episodes"],
-            **{name: last[name] for name in table if "/" in name}}
+    metrics = {"objective/first_score": rows[0]["objective/score"], "episodes": rows[-1]["episodes"],
+               **{name: last[name] for name in table if "/" in name}}
+    best = best_row(rows)
+    if best and kept:
+        shutil.copytree(best_folder(kept, best["update"]), Path(folder) / "best")
+        metrics |= {"ppo/best_update": best["update"], "ppo/best_reward": best["eval/reward"]}
+    return metrics

@@ -12,9 +12,10 @@ from pathlib import Path
 from npkit.errors import NpkitError
 
 PACKAGE = Path(__file__).parent
-MAY_BE_ZERO = {"max_steps", "num_threads", "sat_tolerance", "prune_factor"}  # other whole numbers are at least 1
+MAY_BE_ZERO = {"max_steps", "num_threads", "sat_tolerance", "prune_factor", "eval_updates"}  # others: at least 1
 KINDS = {float: "a number", int: "a whole number", str: "a string", bool: "true or false"}
 JUDGE_KINDS = ("pickscore", "aesthetic", "clipscore", "text_function")
+ALGORITHMS, FINAL_POLICIES = ("ppo", "grpo", "rloo"), ("last", "best")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class SFTConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig:
-    """One PPO run; names follow TRL's PPOConfig."""
+    """One PPO run, or one of GRPO or RLOO in its place; names follow TRL's configs."""
     num_updates: int
     episodes_per_update: int
     minibatch_size: int
@@ -74,6 +75,13 @@ class PPOConfig:
     missing_eos_penalty: float = 1.0  # subtracted from the score of a completion that never ends
     save_updates: int = 5            # a checkpoint to resume from, every so many updates
     reward_judge: str = "pickscore"  # name of the judge whose gain over the prefix is the score
+    algorithm: str = "ppo"           # ppo, or without a critic grpo or rloo
+    num_generations: int = 8         # grpo and rloo: completions a prefix, each other's baseline
+    max_kl: float = 100.0            # nats an episode; a run that leaves SFT further behind is stopped; 0: never
+    min_distinct_share: float = 0.05  # a run is stopped whose rollout has a smaller share of distinct completions
+    eval_updates: int = 10           # held-out prefixes are scored every so many updates, the best policy kept; 0: off
+    eval_prefixes: int = 32          # held-out prefixes scored; pictures are painted in whole batches anyway
+    final_policy: str = "last"       # what later stages use: the last policy, or the best on held-out prefixes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,6 +288,23 @@ def _check(profile: Profile) -> None:
         if judge.kind not in JUDGE_KINDS:
             raise NpkitError(f"judges.{judge.name}.kind is one of {', '.join(JUDGE_KINDS)}, got {judge.kind!r}")
     profile.judge(profile.ppo.reward_judge)
+    _check_ppo(profile.ppo)
+
+
+def _check_ppo(ppo: PPOConfig) -> None:
+    for name, known in (("algorithm", ALGORITHMS), ("final_policy", FINAL_POLICIES)):
+        if getattr(ppo, name) not in known:
+            raise NpkitError(f"ppo.{name} is one of {', '.join(known)}, got {getattr(ppo, name)!r}")
+    if ppo.final_policy == "best" and not ppo.eval_updates:
+        raise NpkitError("ppo.final_policy best needs held-out scores: ppo.eval_updates must be 1 or more, got 0")
+    if ppo.algorithm != "ppo":
+        if ppo.num_generations < 2:
+            raise NpkitError(f"ppo.num_generations must be 2 or more for {ppo.algorithm}, whose baseline is the other "
+                             f"completions of the prefix, got {ppo.num_generations}")
+        for name in ("num_generations", "minibatch_size"):
+            if ppo.episodes_per_update % getattr(ppo, name):
+                raise NpkitError(f"{ppo.algorithm} needs ppo.episodes_per_update to be a multiple of ppo.{name}, got "
+                                 f"{ppo.episodes_per_update} and {getattr(ppo, name)}")
 
 
 def _check_number(setting: str, value) -> None:

@@ -5,7 +5,9 @@ import io
 import json
 import re
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from string import Template
 
 from npkit.artifacts import STAGES, Run, home, open_run, write_whole
@@ -132,6 +134,40 @@ def comparison(folder_a: Path, folder_b: Path) -> str:
             difference = f"{b - a:+.6g}" if None not in (a, b) else "-"
             lines.append(f"{run_a.stage:<12}{metric:<44}{cells[0]:>20}{cells[1]:>20}{difference:>14}")
     return "\n".join(lines)
+
+
+def seeds_table(profile: str, seeds: Sequence[int], settings: Mapping[str, object]) -> str:
+    """Return `ppo` - `sft` in the eyes of every judge, a line a training seed, and the mean with its interval.
+
+    A seed's interval covers the choice of test prefixes; that of the mean is Student's t over the seeds.
+    """
+    runs = [open_run("evaluation", profile, seed, settings) for seed in dict.fromkeys(seeds)]
+    found = {run.seed: run.artifact.metrics for run in runs if run.artifact}
+    if not found:
+        raise NpkitError(f"none of the seeds {', '.join(map(str, seeds))} has been evaluated: "
+                         f"begin with npkit run{runs[0].options}")
+    judges = [judge.name for judge in runs[0].config.judges]
+    lines = [f"{'seed':<8}" + "".join(f"{judge:>22}" for judge in judges)]
+    for run in runs:
+        values = found.get(run.seed)
+        cells = [_signed(*(values[f"ppo_minus_sft/{judge}{end}"] for end in ("", "_low", "_high")))
+                 for judge in judges] if values else []
+        lines.append(f"{run.seed:<8}" + ("".join(f"{cell:>22}" for cell in cells) if values else
+                                         f"  not there yet: npkit run{run.options}"))
+    if len(found) > 1:
+        from scipy.stats import t
+        reach = float(t.ppf(0.975, len(found) - 1)) / len(found) ** 0.5
+        columns = [[values[f"ppo_minus_sft/{judge}"] for values in found.values()] for judge in judges]
+        cells = [_signed(mean(column), mean(column) - reach * stdev(column), mean(column) + reach * stdev(column))
+                 for column in columns]
+        lines.append(f"{'mean':<8}" + "".join(f"{cell:>22}" for cell in cells))
+    note = (f"ppo - sft, {runs[0].config.evaluation.num_prefixes} test prefixes, {len(found)} of {len(runs)} training "
+            "seeds, 95 % intervals: of a seed over prefixes, of the mean over seeds.")
+    return "\n".join([*lines, "", note])
+
+
+def _signed(value: float, low: float, high: float) -> str:
+    return f"{value:+.2f} [{low:.2f}, {high:.2f}]"
 
 
 def figure_list(run: Run) -> str:

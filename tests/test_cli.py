@@ -43,6 +43,10 @@ def refuse(capsys, npkit_home, *arguments: str) -> str:
     ("run --set data.source=/no/such/prompts.txt", "/no/such/prompts.txt does not exist"),
     ("report no-such-run", "no run 'no-such-run'"),
     ("compare no-such-run another", "no run 'no-such-run'"),
+    ("compare tiny-seed0", "compare takes two runs, such as tiny-seed0 tiny-seed1, or --seeds"),
+    ("compare tiny-seed0 tiny-seed1 --seeds 0", "compare takes two runs"),
+    ("compare --seeds 0 -1", "seed is a whole number, 0 or more, got -1"),
+    ("compare --seeds 3 4", "none of the seeds 3, 4 has been evaluated: begin with npkit run --seed 3"),
     ("frobnicate", "invalid choice: 'frobnicate'"),
     ("", "the following arguments are required: VERB"),
 ])
@@ -105,6 +109,22 @@ def test_compare_shows_the_metrics_of_two_runs(capsys, npkit_home):
     assert ["data", "score", "1.5", "2", "+0.5"] in [line.split() for line in capsys.readouterr().out.splitlines()]
     assert main(["report", "tiny-seed0"]) == 0
     assert (npkit_home / "runs" / "tiny-seed0" / "index.html").exists()
+
+
+def test_compare_reports_ppo_against_sft_over_seeds(capsys, npkit_home):
+    for seed, gain in ((0, 0.5), (1, 0.7), (2, 0.9)):
+        judges = ("pickscore", "aesthetic", "heldout", "oracle")
+        metrics = {f"ppo_minus_sft/{judge}{end}": gain + shift for judge in judges
+                   for end, shift in (("", 0.0), ("_low", -0.1), ("_high", 0.1))}
+        open_run("evaluation", "tiny", seed, {"ppo.kl_coef": 0.3}).make(lambda folder, metrics=metrics: metrics)
+    assert main(["compare", "--seeds", "0", "1", "2", "4", "--set", "ppo.kl_coef=0.3"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["seed", "pickscore", "aesthetic", "heldout", "oracle"]
+    assert lines[0].split()[:4] == ["0", "+0.50", "[0.40,", "0.60]"]
+    assert lines[3].endswith("not there yet: npkit run --seed 4 --set ppo.kl_coef=0.3")
+    # t(0.975, 2) = 4.303; standard deviation 0.2: 4.303 * 0.2 / sqrt(3) = 0.497
+    assert lines[4].split()[:4] == ["mean", "+0.70", "[0.20,", "1.20]"]
+    assert "3 of 4 training seeds" in lines[-1]
 
 
 @pytest.mark.parametrize("verb", VERBS)

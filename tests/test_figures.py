@@ -124,3 +124,29 @@ def test_all_other_figures_of_notebook_05_draw(rows):
                    drawn.variant_sheet(PREFIXES[:2], prompts, pictures, gains)):
         assert figure._repr_png_().startswith(b"\x89PNG")
     assert f"{gains.loc[PREFIXES[0], 'ppo']:+.2f}  moody" in texts(figure)
+
+
+def training_rows(*left_out: str) -> list[dict]:
+    names = set(figures.ppo.CURVES) - set(left_out)
+    return [{"update": number, **{name: number / 10 for name in names}} for number in range(1, 7)]
+
+
+def test_training_is_five_curves_and_samples_of_the_last_update():
+    samples = pd.DataFrame({"update": [1, 2, 2, 2, 2], "prefix": "a fox", "score": [9.0, 0.1, 0.7, -0.5, 0.3],
+                            "completion": [", old", ", low", ", best", ", worst", ", middle"]})
+    rows = training_rows()
+    rows[2]["eval/reward"] = 0.4
+    figure = figures.ppo.training_curves(rows, 8, samples)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == [*figures.ppo.CURVES.values(), "samples of update 2"]
+    written = [text.get_text() for text in figure.axes[5].texts]
+    assert [text.split()[0] for text in written] == ["+0.70", "+0.10", "-0.50"]
+    assert "best" in written[0] and "worst" in written[2]
+    assert figure.axes[0].get_legend().texts[0].get_text() == "held-out prefixes"
+
+
+def test_a_training_without_a_critic_has_no_panel_for_it():
+    figure = figures.ppo.training_curves(training_rows("value/explained_variance"), 8)
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert titles == [label for name, label in figures.ppo.CURVES.items() if name != "value/explained_variance"]
+    assert len(figures.ppo.training_curves([], 8).axes) == 6

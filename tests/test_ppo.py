@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from fixtures_toy import CONFIG, PREFIXES, Killed, killed_at, share_of_a, toy_policy, toy_tokenizer
 from torch import tensor
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2LMHeadModel
 
 from npkit.errors import NpkitError, PrefixTooLong
-from npkit.policy import load_policy, sequence_logprobs, train_tokenizer
+from npkit.policy import load_policy, sequence_logprobs
 from npkit.ppo import ActorCritic, Rollout, read_samples, roll_out, score, train_ppo, update, write_policy
 from npkit.ppo_math import (
     clip_fraction,
@@ -25,24 +26,17 @@ from npkit.ppo_math import (
 )
 from npkit.profiles import PPOConfig
 
-PREFIXES = ["a fox", "a castle in the snow", "a fox in the snow", "a cat"] * 8
-TEXTS = ["a fox, oil painting, golden hour", "a castle in the snow, watercolor", "a cat, pixel art"]
-CONFIG = PPOConfig(num_updates=4, episodes_per_update=8, minibatch_size=4, num_ppo_epochs=2, max_new_tokens=6,
-                   learning_rate=1e-3, kl_coef=0.05, save_updates=2)
 ALL = tensor([[True, True, True]])
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return train_tokenizer(TEXTS, vocab_size=300)
+    return toy_tokenizer()
 
 
 @pytest.fixture
 def policy(tokenizer) -> GPT2LMHeadModel:
-    torch.manual_seed(0)
-    return GPT2LMHeadModel(GPT2Config(
-        vocab_size=len(tokenizer), n_positions=48, n_embd=32, n_layer=2, n_head=2, bos_token_id=tokenizer.eos_token_id,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
+    return toy_policy(tokenizer)
 
 
 @pytest.fixture
@@ -50,11 +44,6 @@ def uniform(policy) -> GPT2LMHeadModel:
     """A policy for which every token is as likely as any other: all its numbers can be told by hand."""
     torch.nn.init.zeros_(policy.transformer.wte.weight)  # tied to the output layer
     return policy
-
-
-def share_of_a(prefixes: list[str], completions: list[str]) -> list[float]:
-    """The toy reward: the share of letters a."""
-    return [text.count("a") / max(1, len(text)) for text in completions]
 
 
 # 1. Arithmetic, by hand ----------------------------------------------------------------------------------------------
@@ -251,23 +240,6 @@ def test_prefixes_are_checked_before_training(policy, tokenizer, tmp_path):
 def train(policy, tokenizer, folder, *, prefixes=PREFIXES, reward=share_of_a, config=CONFIG, **arguments):
     return train_ppo(policy, copy.deepcopy(policy), tokenizer, prefixes, reward, config, seed=3, folder=folder,
                      max_prompt_tokens=48, **arguments)
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing catches it."""
-
-
-def killed_at(update_number: int):
-    """Return the toy reward, which lets the training die at one update."""
-    calls = []
-
-    def reward(prefixes, completions):
-        calls.append(1)
-        if len(calls) == update_number:
-            raise Killed
-        return share_of_a(prefixes, completions)
-
-    return reward
 
 
 def test_a_killed_run_ends_as_if_it_was_not(policy, tokenizer, tmp_path):

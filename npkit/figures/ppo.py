@@ -1,4 +1,5 @@
 """Figures of notebook 03_ppo: clipping, the credit of each token, and the curves of a training."""
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,7 +11,8 @@ from npkit.figures.base import INK, MUTED, VARIANT_STYLE, Figure, new_figure
 COLOR = VARIANT_STYLE["ppo"].color
 GOOD, BAD = VARIANT_STYLE["human"].color, VARIANT_STYLE["ppo+nl"].color
 CURVES = {"objective/score": "score: gain over the prefix", "objective/kl": "KL to SFT, nats an episode",
-          "policy/entropy": "entropy, nats a token", "value/explained_variance": "explained variance of the critic"}
+          "policy/entropy": "entropy, nats a token", "value/explained_variance": "explained variance of the critic",
+          "policy/clipfrac": "clip fraction"}
 
 
 def clipping(cliprange: float) -> Figure:
@@ -46,19 +48,41 @@ def credit(tokens: Sequence[str], rewards: Sequence[float], values: Sequence[flo
     return figure
 
 
-def training_curves(rows: Sequence[Mapping[str, float]] | pd.DataFrame, num_updates: int) -> Figure:
-    """Draw score, KL, entropy and explained variance over the updates so far: a dot each, a line through their mean."""
+def training_curves(rows: Sequence[Mapping[str, float]] | pd.DataFrame, num_updates: int,
+                    samples: pd.DataFrame | None = None) -> Figure:
+    """Draw the curves of `CURVES` over the updates so far, a dot each and a line through their mean, and samples.
+
+    A metric that the algorithm does not have (GRPO and RLOO have no critic) gets no panel. `samples` has columns
+    update, prefix, completion and score: the best, the middle and the worst of the last update are written out.
+    """
     table = pd.DataFrame(rows)
-    figure, panels = new_figure(8, 4.4, 2, 2, sharex=True)
-    for axes, (name, label) in zip(panels.flat, CURVES.items(), strict=True):
+    curves = {name: label for name, label in CURVES.items() if table.empty or name in table}
+    figure, panels = new_figure(11, 4.4, 2, 3)
+    for axes, (name, label) in zip(panels.flat, curves.items(), strict=False):
         if len(table):
             draw_curve(axes, table["update"], table[name])
         axes.set_title(label, fontsize=10)
-        axes.set_xlim(0, num_updates + 1)
+        axes.set(xlim=(0, num_updates + 1), xlabel="update")
+    for axes in panels.flat[len(curves):]:
+        axes.set_axis_off()
     panels[0, 0].axhline(0, color=MUTED, lw=1, ls="--")
-    for axes in panels[1]:
-        axes.set_xlabel("update")
+    if "eval/reward" in table:
+        panels[0, 0].plot(table["update"], table["eval/reward"], "D", color=VARIANT_STYLE["sft+nl"].color, ms=5,
+                          label="held-out prefixes")
+        panels[0, 0].legend(fontsize=8, frameon=False)
+    if samples is not None and len(samples):
+        write_samples(panels.flat[len(curves)], samples[samples["update"] == samples["update"].max()])
     return figure
+
+
+def write_samples(axes: Axes, samples: pd.DataFrame) -> None:
+    """Write the best, the middle and the worst prompt of an update with their scores into an empty panel."""
+    ranked = samples.sort_values("score", ascending=False, kind="stable")
+    axes.set_title(f"samples of update {ranked['update'].iloc[0]}", fontsize=10)
+    for place, row in enumerate(ranked.iloc[[0, len(ranked) // 2, -1]].itertuples()):
+        prompt = textwrap.shorten(row.prefix + row.completion, 150, placeholder=" ...")
+        axes.text(0, 0.95 - place / 3, textwrap.fill(f"{row.score:+.2f}  {prompt}", 46), va="top", fontsize=8,
+                  transform=axes.transAxes)
 
 
 def draw_curve(axes: Axes, updates: pd.Series, values: pd.Series) -> None:

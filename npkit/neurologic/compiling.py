@@ -140,9 +140,9 @@ def plans(layout: Sequence[Slot], pending: Tensor, closed: Tensor, next_node: Te
         distance = distances(next_node, inside, torch.where(goals, 0, FAR).short())
         if columns is free:
             distance, escape = distance[:, :-1], distance[:, -1]
-        going[:, columns] = distance
-        after_break[:, columns] = onward(distance, next_node, first & begins_with_break)
-    return going, after_break, escape, ends & torch.tensor([not limited >> bit & 1 for bit in bits])
+        going[:, columns] = distance.long()
+        after_break[:, columns] = onward(distance, next_node, first & begins_with_break).long()
+    return going, after_break, escape.long(), ends & torch.tensor([not limited >> bit & 1 for bit in bits])
 
 
 def _limit_of(bit: int, layout: Sequence[Slot]) -> int:
@@ -190,5 +190,5 @@ def solve(automaton: Automaton) -> Automaton:
         goals = automaton.done(at_end) & (automaton.pending[nodes] & BAN == 0)
         start = torch.where(goals[0], 0, 1 + behind.amin(1)).clamp(max=FAR)
         stays = ((met == bits) & ~lost).view_as(automaton.next_node)
-        exact[:, bits] = distances(automaton.next_node, stays, start[:, None].short())[:, 0]
+        exact[:, bits] = distances(automaton.next_node, stays, start[:, None].short())[:, 0].long()
     return replace(automaton, exact=exact)
