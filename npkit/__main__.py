@@ -30,6 +30,7 @@ def build_parser() -> Parser:
     add_optimize(verbs)
     add_report(verbs)
     add_compare(verbs)
+    add_cache(verbs)
     return parser
 
 
@@ -105,6 +106,12 @@ def add_compare(verbs) -> None:
     verb.add_argument("run_b", metavar="RUN_B", help="another one")
 
 
+def add_cache(verbs) -> None:
+    verb = add_verb(verbs, "cache", cache, "Say how many scores are remembered, by judge, and in how many bytes.",
+                    "npkit cache --clear")
+    verb.add_argument("--clear", action="store_true", help="forget them all: pictures are painted and judged again")
+
+
 def names(text: str) -> list[str]:
     """Return the names of a comma-separated list."""
     return [name.strip() for name in text.split(",") if name.strip()]
@@ -170,6 +177,19 @@ def compare(args: argparse.Namespace) -> int:
     """Print every metric that two runs both have or one of them lacks, and the difference."""
     from npkit.report import comparison, find_folder
     print(comparison(find_folder(args.run_a), find_folder(args.run_b)))
+    return 0
+
+
+def cache(args: argparse.Namespace) -> int:
+    """Print what the score cache holds, or empty it."""
+    from npkit.reward_cache import cache_path, shared_cache, size_report
+    if not cache_path().exists():
+        print(f"no score cache yet: PPO and evaluation will make {cache_path()}")
+        return 0
+    scores = shared_cache()
+    if args.clear:
+        print(f"{scores.clear():,} scores removed")
+    print(size_report(scores))
     return 0
 
 

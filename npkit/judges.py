@@ -1,4 +1,5 @@
 """Judges: a number for how well a picture shows the prefix, how good it looks, or how good a prompt is."""
+import hashlib
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch.nn.functional import interpolate, normalize
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from npkit.errors import NpkitError
+from npkit.images import identity, library_versions
 from npkit.profiles import JudgeConfig, Profile, fingerprint, resolve
 
 
@@ -27,9 +29,15 @@ class Judge:
 
     @property
     def fingerprint(self) -> str:
-        """What decides the scores, as text."""
+        """What decides the scores besides picture, prefix and prompt, as a short hash.
+
+        The kind, every file by content, which function of a module; then what rounds: the libraries, this module.
+        """
         files = (self.config.model, self.config.head, self.config.processor)
-        return " ".join([self.config.kind, *(fingerprint(file) for file in files if file)])
+        function = "" if self.needs_pictures else self.config.model  # a module's content does not say which of its
+        facts = (self.config.kind, function, *(identity(file) if file else "" for file in files), library_versions(),
+                 fingerprint("npkit/judges.py"))
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
 
     def __call__(self, prefixes: Sequence[str], prompts: Sequence[str], pictures: Tensor | None = None) -> Tensor:
         if self.needs_pictures and pictures is None:

@@ -22,6 +22,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from npkit.checkpoints import WholeCheckpoints, saving
 from npkit.errors import NpkitError
 from npkit.policy import encode_prefixes, pad, save_policy
 from npkit.ppo_math import (
@@ -207,7 +208,7 @@ def summarize(rollout: Rollout, scores: Tensor, rewards: Tensor, returns: Tensor
     return {name: float(value) for name, value in metrics.items()}
 
 
-class PPOTrainer(Trainer):
+class PPOTrainer(WholeCheckpoints, Trainer):
     """Trainer whose step is one PPO update; a checkpoint is a plain GPT-2 folder with the critic beside it."""
 
     def __init__(self, model: ActorCritic, ref_policy: GPT2LMHeadModel, reward: Reward, config: PPOConfig, **arguments):
@@ -234,7 +235,9 @@ class PPOTrainer(Trainer):
         number = self.state.global_step + 1
         samples = pd.DataFrame({"update": number, "prefix": rollout.prefixes, "completion": rollout.completions,
                                 "score": scores.tolist()})
-        samples.to_parquet(Path(self.args.output_dir, f"samples-{number:06d}.parquet"))
+        file = Path(self.args.output_dir, f"samples-{number:06d}.parquet")
+        with saving(file):
+            samples.to_parquet(file)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log PPO's metrics in place of Trainer's, which know only the last loss."""
