@@ -72,7 +72,7 @@ class ScoreCache:
             yield
         except sqlite3.Error as error:
             name = getattr(error, "sqlite_errorname", "")
-            advice = ("the disk is full, or the file may not grow: free some space and run again" if name in FULL else
+            advice = ("the disk is full: free some space, or remove this file while no study runs" if name in FULL else
                       "remove the file if it is no score cache" if name == "SQLITE_NOTADB" else
                       "is another process writing for long, or the folder not yours?")
             raise NpkitError(f"the score cache {self.path} cannot be {deed} ({error}); what it held is kept; "
