@@ -27,10 +27,10 @@ def shared() -> Path:
 
 @pytest.fixture
 def small_disk(tmp_path) -> Iterator[Path]:
-    """A file system of 1 MiB; tests that need one skip where nobody may mount it."""
+    """A file system of 4 MiB; tests that need one skip where nobody may mount it."""
     folder = tmp_path / "small_disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True,
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True,
                              check=False)
     if mounted.returncode:
         pytest.skip("no right to mount a small file system")
