@@ -153,6 +153,13 @@ def test_a_composite_is_the_weighted_sum_of_gains_and_paints_once(scorer):
     assert len(scorer.image_model.painted) == 3
 
 
+def test_several_seeds_a_prompt_are_the_same_for_prompt_and_prefix(scorer):
+    scorer.num_seeds = 3
+    assert gain_over_prefix(scorer, "bright", seed=5)(["a cat"], [", oil painting"]).tolist() == pytest.approx([2.0])
+    assert sorted(scorer.image_model.painted) == [
+        (prompt, seed) for prompt in ("a cat", "a cat, oil painting") for seed in (15, 16, 17)]
+
+
 def test_a_composite_names_known_judges_before_any_work(scorer):
     with pytest.raises(NpkitError, match="unknown judge 'taste'; known: bright, words"):
         gain_over_prefix(scorer, {"bright": 1.0, "taste": 1.0}, seed=0)
