@@ -30,6 +30,7 @@ def build_parser() -> Parser:
     add_optimize(verbs)
     add_report(verbs)
     add_compare(verbs)
+    add_cache(verbs)
     return parser
 
 
@@ -108,6 +109,12 @@ def add_compare(verbs) -> None:
     add_set(verb)
 
 
+def add_cache(verbs) -> None:
+    verb = add_verb(verbs, "cache", cache, "Say how many scores are remembered, by judge, and in how many bytes.",
+                    "npkit cache --clear")
+    verb.add_argument("--clear", action="store_true", help="forget them all: pictures are painted and judged again")
+
+
 def names(text: str) -> list[str]:
     """Return the names of a comma-separated list."""
     return [name.strip() for name in text.split(",") if name.strip()]
@@ -179,6 +186,19 @@ def compare(args: argparse.Namespace) -> int:
         print(comparison(*map(find_folder, args.runs)))
     else:
         raise NpkitError("compare takes two runs, such as tiny-seed0 tiny-seed1, or --seeds and their numbers")
+    return 0
+
+
+def cache(args: argparse.Namespace) -> int:
+    """Print what the score cache holds, or empty it."""
+    from npkit.reward_cache import cache_path, shared_cache, size_report
+    if not cache_path().exists():
+        print(f"no score cache yet: PPO and evaluation will make {cache_path()}")
+        return 0
+    scores = shared_cache()
+    if args.clear:
+        print(f"{scores.clear():,} scores removed")
+    print(size_report(scores))
     return 0
 
 

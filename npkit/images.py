@@ -2,10 +2,14 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import diffusers
 import torch
+import transformers
 from diffusers import DiffusionPipeline, SchedulerMixin
+from huggingface_hub import constants
+from huggingface_hub.file_download import repo_folder_name
 from torch import Tensor
 from transformers.utils import logging
 
@@ -22,8 +26,15 @@ class ImageModel:
 
     @property
     def fingerprint(self) -> str:
-        """What decides the pixels of a picture besides prompt and seed, as a short hash."""
-        facts = (fingerprint(self.config.model), self.config, self.pipeline.device.type, diffusers.__version__)
+        """What decides the pixels of a picture besides prompt and seed, as a short hash.
+
+        Model and revision by content, the sampler as it stands in the pipeline, steps, guidance, size, batch and
+        number format; then what rounds: device, threads of a CPU, the libraries, this module.
+        """
+        device = self.pipeline.device.type
+        facts = (identity(self.config.model, self.config.revision), self.config,
+                 repr(self.pipeline.components.get("scheduler")), device,
+                 torch.get_num_threads() if device == "cpu" else 0, library_versions(), fingerprint("npkit/images.py"))
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
 
     def render(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
@@ -62,6 +73,21 @@ class ImageModel:
                 guidance_scale=self.config.guidance_scale, height=self.config.height, width=self.config.width,
                 output_type="pt").images
         return (pictures.float() * 255).round() / 255
+
+
+def identity(name: str, revision: str = "") -> str:
+    """Return what identifies a loaded model: `profiles.fingerprint`, and of a hub id the commit that was downloaded."""
+    found = fingerprint(name)
+    if found != name:
+        return found
+    folder = repo_folder_name(repo_id=name.partition(":")[0], repo_type="model")
+    commit = Path(constants.HF_HUB_CACHE, folder, "refs", revision or "main")  # holds what a branch or tag points to
+    return f"{name}@{commit.read_text().strip() if commit.is_file() else revision or 'main'}"
+
+
+def library_versions() -> tuple[str, ...]:
+    """Return the versions of the libraries that paint and judge: another one may round otherwise."""
+    return torch.__version__, transformers.__version__, diffusers.__version__
 
 
 def in_full_batches(function: Callable[..., Tensor], batch_size: int, *columns: list) -> Tensor:
@@ -107,10 +133,11 @@ def load_image_model(config: ImagesConfig, device: torch.device | str) -> ImageM
     diffusers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.set_verbosity_error()  # its warning at every truncated prompt: `num_truncated` counts them
     try:
-        parts = DiffusionPipeline.load_config(source)
+        parts = DiffusionPipeline.load_config(source, revision=config.revision or None)
         unchecked = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in parts else {}
         with quiet_transformers():
-            pipeline = DiffusionPipeline.from_pretrained(source, dtype=dtype, **unchecked)
+            pipeline = DiffusionPipeline.from_pretrained(source, dtype=dtype, revision=config.revision or None,
+                                                         **unchecked)
     except (OSError, ValueError) as error:
         raise NpkitError(f"images.model {config.model!r} is no diffusers pipeline that can be loaded: "
                          f"{str(error).splitlines()[0]}") from error

@@ -1,6 +1,8 @@
 """Judges: a number for how well a picture shows the prefix, how good it looks, or how good a prompt is."""
+import hashlib
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +13,7 @@ from torch.nn.functional import interpolate, normalize
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from npkit.errors import NpkitError
+from npkit.images import identity, library_versions
 from npkit.profiles import JudgeConfig, Profile, fingerprint, resolve
 
 
@@ -27,9 +30,15 @@ class Judge:
 
     @property
     def fingerprint(self) -> str:
-        """What decides the scores, as text."""
+        """What decides the scores besides picture, prefix and prompt, as a short hash.
+
+        The kind, every file by content, which function of a module; then what rounds: the libraries, this module.
+        """
         files = (self.config.model, self.config.head, self.config.processor)
-        return " ".join([self.config.kind, *(fingerprint(file) for file in files if file)])
+        function = "" if self.needs_pictures else self.config.model  # a module's content does not say which of its
+        facts = (self.config.kind, function, *(identity(file) if file else "" for file in files), library_versions(),
+                 fingerprint("npkit/judges.py"))
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
 
     def __call__(self, prefixes: Sequence[str], prompts: Sequence[str], pictures: Tensor | None = None) -> Tensor:
         if self.needs_pictures and pictures is None:
@@ -147,6 +156,21 @@ def load_judge(config: JudgeConfig, device: torch.device | str) -> Judge:
         return Judge(config, lambda prefixes, prompts, pictures: 100 * clip.cosine(prefixes, pictures).clamp(min=0))
     head = load_head(config.head).to(device)
     return Judge(config, lambda prefixes, prompts, pictures: head(clip.picture_features(pictures)).squeeze(-1))
+
+
+def faithfulness(panel: Mapping[str, Judge], device: torch.device | str) -> Judge:
+    """Return the judge of how well a picture still shows the prefix: the panel's CLIP score.
+
+    A panel without one (`tiny`) gets one on the CLIP of its first pickscore judge: that CLIP's own opinion once more,
+    on a scale of 100 times the cosine.
+    """
+    for judge in panel.values():
+        if judge.config.kind == "clipscore":
+            return judge
+    clips = [judge.config for judge in panel.values() if judge.config.kind == "pickscore"]
+    if not clips:
+        raise NpkitError(f"faithfulness needs a judge of kind clipscore or pickscore, got {', '.join(panel) or 'none'}")
+    return load_judge(replace(clips[0], name="faithfulness", kind="clipscore"), device)
 
 
 def load_judges(profile: Profile, device: torch.device | str) -> dict[str, Judge]:

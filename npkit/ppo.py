@@ -26,6 +26,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from npkit.checkpoints import WholeCheckpoints, saving
 from npkit.errors import NpkitError
 from npkit.policy import encode_prefixes, pad, save_policy
 from npkit.ppo_math import (
@@ -226,10 +227,12 @@ def save_samples(folder: Path, number: int, rollout: Rollout, scores: Tensor) ->
     """Write the completions of update `number`; an update repeated after a kill writes the same file again."""
     samples = pd.DataFrame({"update": number, "prefix": rollout.prefixes, "completion": rollout.completions,
                             "score": scores.tolist()})
-    samples.to_parquet(Path(folder, f"samples-{number:06d}.parquet"))
+    file = Path(folder, f"samples-{number:06d}.parquet")
+    with saving(file):
+        samples.to_parquet(file)
 
 
-class PPOTrainer(Trainer):
+class PPOTrainer(WholeCheckpoints, Trainer):
     """Trainer whose step is one PPO update; a checkpoint is a plain GPT-2 folder with the critic beside it."""
 
     def __init__(self, model: ActorCritic, ref_policy: GPT2LMHeadModel, reward: Reward, config: PPOConfig, **arguments):

@@ -82,6 +82,12 @@ class PPOConfig:
     eval_updates: int = 10           # held-out prefixes are scored every so many updates, the best policy kept; 0: off
     eval_prefixes: int = 32          # held-out prefixes scored; pictures are painted in whole batches anyway
     final_policy: str = "last"       # what later stages use: the last policy, or the best on held-out prefixes
+    reward_weights: str = ""         # several judges: "pickscore:1, aesthetic:0.5"; empty: reward_judge alone
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The judges whose gains over the prefix make the score, with their weights."""
+        return parse_weights(self.reward_weights) if self.reward_weights else {self.reward_judge: 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +100,7 @@ class ImagesConfig:
     width: int
     batch_size: int
     dtype: str = "float32"
+    revision: str = ""                # branch, tag or commit of a hub id; empty: main
     scheduler: str = ""               # a scheduler class of diffusers; empty: the one the pipeline was saved with
 
 
@@ -215,6 +222,22 @@ def parse_settings(texts: Iterable[str]) -> dict[str, object]:
     return settings | ({"data.source": str(source.resolve())} if source.is_file() else {})
 
 
+def parse_weights(text: str) -> dict[str, float]:
+    """Return the weights of `ppo.reward_weights`, such as "pickscore:1, aesthetic:0.5", by judge."""
+    weights = {}
+    for part in text.split(","):
+        name, colon, value = (piece.strip() for piece in part.partition(":"))
+        try:
+            weight = float(value)
+        except ValueError:
+            weight = math.nan
+        if not (name and colon and math.isfinite(weight) and weight) or name in weights:
+            raise NpkitError("ppo.reward_weights names each judge once with a finite weight other than 0, such as "
+                             f"\"pickscore:1, aesthetic:0.5\", got {part.strip()!r} in {text!r}")
+        weights[name] = weight
+    return weights
+
+
 def resolve(name: str) -> str:
     """Return the folder or file of a name that begins with `npkit/` (what the package ships); any other unchanged."""
     return str(PACKAGE / name.removeprefix("npkit/")) if name.startswith("npkit/") else name
@@ -287,7 +310,11 @@ def _check(profile: Profile) -> None:
     for judge in profile.judges:
         if judge.kind not in JUDGE_KINDS:
             raise NpkitError(f"judges.{judge.name}.kind is one of {', '.join(JUDGE_KINDS)}, got {judge.kind!r}")
-    profile.judge(profile.ppo.reward_judge)
+    for name in (profile.ppo.reward_judge, *profile.ppo.weights):
+        profile.judge(name)
+    if profile.ppo.reward_judge not in profile.ppo.weights:
+        raise NpkitError(f"ppo.reward_weights {profile.ppo.reward_weights!r} leaves out ppo.reward_judge "
+                         f"{profile.ppo.reward_judge!r}, the paid judge that figures show: weigh it, or name another")
     _check_ppo(profile.ppo)
 
 

@@ -1,9 +1,7 @@
 """Rewards: prompts painted, judged and remembered; what PPO is paid is the judge's gain over the plain prefix."""
 import hashlib
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -12,6 +10,7 @@ from torch import Tensor
 from npkit.errors import NpkitError
 from npkit.images import ImageModel, in_full_batches
 from npkit.judges import Judge
+from npkit.reward_cache import ScoreCache
 
 DECIMALS = 5  # scores are rounded, so that a cached one and a fresh one are the same number
 
@@ -21,27 +20,6 @@ class Case(NamedTuple):
     prefix: str
     prompt: str
     seed: int
-
-
-class ScoreCache:
-    """Scores on disk (SQLite), safe against a kill: what was put in is there when the program starts again."""
-
-    def __init__(self, path: Path | str = ":memory:"):
-        self.connection = sqlite3.connect(path)
-        self.connection.execute("CREATE TABLE IF NOT EXISTS scores (key TEXT PRIMARY KEY, score REAL)")
-
-    def get(self, key: str) -> float | None:
-        """Return the score stored under `key`, None where there is none."""
-        row = self.connection.execute("SELECT score FROM scores WHERE key = ?", (key,)).fetchone()
-        return row and row[0]
-
-    def put(self, scores: Iterable[tuple[str, float]]) -> None:
-        """Store (key, score) pairs, all or none."""
-        with self.connection:
-            self.connection.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?)", scores)
-
-    def __len__(self) -> int:
-        return self.connection.execute("SELECT COUNT(*) FROM scores").fetchone()[0]
 
 
 class Scorer:
@@ -87,8 +65,9 @@ class Scorer:
 
         if cases:
             scores = in_full_batches(rate, self.image_model.config.batch_size, cases) if painted else rate(cases)
+            check_scores(name, cases, scores)
             values = [round(score, DECIMALS) for score in scores.tolist()]
-            self.cache.put((self.key(name, case), value) for case, value in zip(cases, values, strict=True))
+            self.cache.put(name, [(self.key(name, case), value) for case, value in zip(cases, values, strict=True)])
 
     def key(self, name: str, case: Case) -> str:
         """Return the cache key: a hash of everything the score depends on."""
@@ -106,11 +85,33 @@ class Scorer:
         return names
 
 
-def gain_over_prefix(scorer: Scorer, judge_name: str, seed: int) -> Callable[[list[str], list[str]], Tensor]:
-    """Return the reward S(x, image(y)) - S(x, image(x)) of prompt y = prefix x + completion, from the same seeds."""
+def check_scores(name: str, cases: Sequence[Case], scores: Tensor) -> None:
+    """Raise where a judge did not give one finite number for each case: nothing of it may reach the cache."""
+    if scores.shape != (len(cases),):
+        raise NpkitError(f"the judge {name} must return one score per prompt: {len(cases)} prompts, "
+                         f"shape {tuple(scores.shape)}")
+    wrong = [case.prompt for case, score in zip(cases, scores, strict=True) if not score.isfinite()]
+    if wrong:
+        raise NpkitError(f"the judge {name} must return finite numbers: it did not for {len(wrong)} of {len(cases)} "
+                         f"prompts, such as {wrong[0]!r}")
+
+
+def gain_over_prefix(scorer: Scorer, judges: str | Mapping[str, float], seed: int
+                     ) -> Callable[[list[str], list[str]], Tensor]:
+    """Return the reward S(x, image(y)) - S(x, image(x)) of prompt y = prefix x + completion, from the same seeds.
+
+    `judges` is one judge's name, or weights by name: then the reward is the weighted sum of their gains, each on its
+    judge's own scale, and every picture is painted once for all of them.
+    """
+    weights = {judges: 1.0} if isinstance(judges, str) else dict(judges)
+    names = scorer.known(list(weights))
+    if not names:
+        raise NpkitError(f"a reward needs at least one judge; known: {', '.join(scorer.judges)}")
+
     def reward(prefixes: list[str], completions: list[str]) -> Tensor:
         prompts = [prefix + completion for prefix, completion in zip(prefixes, completions, strict=True)]
-        ours, plain = (scorer.scores(prefixes, texts, seed, [judge_name])[judge_name] for texts in (prompts, prefixes))
-        return ours - plain
+        scores = scorer.scores([*prefixes, *prefixes], [*prompts, *prefixes], seed, names)  # full batches: one call
+        gains = {name: values[:len(prompts)] - values[len(prompts):] for name, values in scores.items()}
+        return sum(weight * gains[name] for name, weight in weights.items())
 
     return reward

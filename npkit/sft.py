@@ -11,6 +11,7 @@ import trl
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
 
+from npkit.checkpoints import WholeCheckpoints
 from npkit.policy import build_policy, save_policy, token_logprobs
 from npkit.profiles import Profile, SFTConfig
 
@@ -80,6 +81,10 @@ def trainer_settings(config: SFTConfig, *, rows_per_step: int, seed: int, folder
         save_steps=config.save_steps, save_total_limit=2, logging_steps=1, disable_tqdm=True, report_to=[])
 
 
+class Trainer(WholeCheckpoints, trl.SFTTrainer):
+    """trl's trainer, with checkpoints that are whole or not there."""
+
+
 def history(log: Sequence[dict]) -> list[dict]:
     """Return trl's log as one row of named metrics a step."""
     return [{"step": row["step"], **{ours: row[name] for name, ours in LOGGED.items() if name in row}}
@@ -110,8 +115,8 @@ def train_sft(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, datase
     mean_tokens = sum(map(len, train)) / len(train)
     settings = trainer_settings(config, rows_per_step=max(1, round(config.batch_size * mean_tokens / block)),
                                 seed=seed, folder=folder, block=block, on_cpu=model.device.type == "cpu")
-    trainer = trl.SFTTrainer(model, args=settings, train_dataset=Dataset.from_dict({"input_ids": train}),
-                             processing_class=tokenizer, callbacks=list(callbacks))
+    trainer = Trainer(model, args=settings, train_dataset=Dataset.from_dict({"input_ids": train}),
+                      processing_class=tokenizer, callbacks=list(callbacks))
     trainer.remove_callback(PrinterCallback)  # it prints every row of the log
     trainer.train(resume_from_checkpoint=newest_checkpoint(folder))
     rows = history(trainer.state.log_history)

@@ -9,7 +9,7 @@ import pytest
 from npkit.__main__ import build_parser, main
 from npkit.artifacts import STAGES, open_run
 
-VERBS = ("run", "status", "optimize", "report", "compare")
+VERBS = ("run", "status", "optimize", "report", "compare", "cache")
 
 
 def refuse(capsys, npkit_home, *arguments: str) -> str:

@@ -1,12 +1,16 @@
 """Pictures: the same whatever is painted beside them, in the range of a PNG, and never truncated in silence."""
+import copy
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
+from diffusers import EulerDiscreteScheduler
 from fixtures_models import save_pipeline
+from huggingface_hub import constants
 
 from npkit.errors import NpkitError, PromptTooLong
-from npkit.images import in_full_batches, load_image_model
+from npkit.images import ImageModel, identity, in_full_batches, load_image_model
 from npkit.profiles import ImagesConfig
 
 PROMPTS = ["a castle tower", "a snowman, pixel art", "a cat by van gogh", "a cat", "a snowman"]
@@ -60,9 +64,52 @@ def test_long_prompts_are_counted_or_refused(image_model):
     image_model.check_length(["a cat"])
 
 
-def test_fingerprint_follows_what_changes_pixels(config, image_model):
-    slower = load_image_model(replace(config, num_inference_steps=4), "cpu")
-    assert slower.fingerprint != image_model.fingerprint == load_image_model(config, "cpu").fingerprint
+@pytest.mark.parametrize("change", [
+    {"num_inference_steps": 4}, {"guidance_scale": 4.0}, {"height": 64}, {"width": 64}, {"batch_size": 2},
+    {"dtype": "float16"}, {"scheduler": "EulerDiscreteScheduler"}, {"revision": "v2"}])
+def test_fingerprint_follows_every_setting_that_changes_pixels(config, image_model, change):
+    same, other = (ImageModel(image_model.pipeline, replace(config, **setting)) for setting in ({}, change))
+    assert same.fingerprint == image_model.fingerprint != other.fingerprint
+
+
+def test_fingerprint_follows_weights_sampler_and_threads(config, image_model, tmp_path, monkeypatch):
+    before = image_model.fingerprint
+    assert load_image_model(config, "cpu").fingerprint == before
+    pipeline = copy.copy(image_model.pipeline)
+    pipeline.scheduler = EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
+    assert ImageModel(pipeline, config).fingerprint != before, "a scheduler that no setting names"
+    shutil.copytree(config.model, tmp_path / "model")
+    weights = tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert identity(str(tmp_path / "model")) != identity(config.model)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    assert image_model.fingerprint != before, "another number of threads rounds otherwise"
+
+
+def test_identity_of_a_hub_model_is_its_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    assert identity("org/model") == "org/model@main"
+    refs = tmp_path / "models--org--model" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text("abc123")
+    assert identity("org/model") == "org/model@abc123"
+    assert identity("org/model:head.pth") == "org/model:head.pth@abc123"
+    assert identity("org/model", "v2") == "org/model@v2"
+
+
+def test_a_revision_is_loaded_from_the_hubs_cache(config, image_model, tmp_path, monkeypatch):
+    """Without a network: a hub cache as huggingface_hub lays it out, with one revision that is not main."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    repository = tmp_path / "models--org--painter"
+    shutil.copytree(config.model, repository / "snapshots" / "0123abc")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "v2").write_text("0123abc")
+    there, missing = (replace(config, model="org/painter", revision=revision) for revision in ("v2", "v3"))
+    assert torch.equal(load_image_model(there, "cpu").render(["a cat"], [0]), image_model.render(["a cat"], [0]))
+    assert identity("org/painter", "v2") == "org/painter@0123abc"
+    with pytest.raises(NpkitError, match="images.model 'org/painter' is no diffusers pipeline"):
+        load_image_model(missing, "cpu")
 
 
 def test_not_a_pipeline(config, tmp_path):

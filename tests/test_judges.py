@@ -11,7 +11,7 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from npkit.errors import NpkitError
-from npkit.judges import features, load_head, load_judge, load_judges, preprocess
+from npkit.judges import Judge, faithfulness, features, load_head, load_judge, load_judges, preprocess
 from npkit.profiles import JudgeConfig, load_profile
 
 LAION = Path(__file__).parents[2] / "shared" / "weights"
@@ -85,6 +85,15 @@ def test_clipscore(folder):
     assert torch.allclose(scores, expected.detach(), atol=1e-4)
 
 
+def test_faithfulness_is_the_panels_clipscore_or_pickscores_cosine(folder, pickscore):
+    clipscore = load_judge(JudgeConfig(name="clip", kind="clipscore", model=str(folder)), "cpu")
+    assert faithfulness({"pickscore": pickscore, "clip": clipscore}, "cpu") is clipscore
+    made = faithfulness({"pickscore": pickscore}, "cpu")
+    assert torch.equal(made(PREFIXES, PROMPTS, pictures()), clipscore(PREFIXES, PROMPTS, pictures()))
+    with pytest.raises(NpkitError, match="kind clipscore or pickscore, got none"):
+        faithfulness({}, "cpu")
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_aesthetic_head_is_an_affine_map(folder, tmp_path, suffix):
     state = head_state()
@@ -133,10 +142,18 @@ def test_load_judges_takes_all_of_a_profile(folder, tmp_path):
     assert list(load_judges(profile, "cpu")) == ["pickscore", "aesthetic", "heldout", "oracle"]
 
 
-def test_fingerprint_follows_the_files(pickscore, tmp_path):
-    other = save_clip(tmp_path / "clip", size=32)
-    assert replace(pickscore.config, model=str(other)) != pickscore.config
-    assert load_judge(replace(pickscore.config, model=str(other)), "cpu").fingerprint != pickscore.fingerprint
+def test_fingerprint_follows_kind_and_every_file(folder, tmp_path):
+    model, other = str(folder), str(save_clip(tmp_path / "clip", size=32))
+    heads = [str(save_head(tmp_path / "head.safetensors")), str(save_head(tmp_path / "head.pth"))]
+    configs = [*(JudgeConfig(name="a", kind=kind, model=model) for kind in ("pickscore", "clipscore")),
+               JudgeConfig(name="a", kind="pickscore", model=other),
+               JudgeConfig(name="a", kind="pickscore", model=model, processor=other),
+               *(JudgeConfig(name="a", kind="aesthetic", model=model, head=head) for head in heads),
+               *(JudgeConfig(name="a", kind="text_function", model=f"{__name__}:{function}")
+                 for function in ("length_in_words", "pickscore_tokens"))]
+    fingerprints = [Judge(config, length_in_words).fingerprint for config in configs]
+    assert len(set(fingerprints)) == len(configs)
+    assert Judge(replace(configs[0], name="b"), length_in_words).fingerprint == fingerprints[0], "a name scores nothing"
 
 
 @pytest.mark.parametrize("change, words", [

@@ -53,6 +53,14 @@ def test_whole_number_stands_for_a_float_and_becomes_one():
     ({"ppo.kl_coef": -0.1}, "ppo.kl_coef must be a finite number, 0 or more"),
     ({"ppo.kl_coef": float("nan")}, "ppo.kl_coef must be a finite number"),
     ({"ppo.reward_judge": "taste"}, "unknown judge 'taste'"),
+    ({"ppo.reward_weights": "pickscore:1, taste:1"}, "unknown judge 'taste'"),
+    ({"ppo.reward_weights": "pickscore"}, "such as \"pickscore:1, aesthetic:0.5\", got 'pickscore' in 'pickscore'"),
+    ({"ppo.reward_weights": "pickscore:1, aesthetic:much"}, "got 'aesthetic:much' in"),
+    ({"ppo.reward_weights": "pickscore:1, aesthetic:nan"}, "got 'aesthetic:nan' in"),
+    ({"ppo.reward_weights": "pickscore:0"}, "got 'pickscore:0' in"),
+    ({"ppo.reward_weights": "pickscore:1, pickscore:2"}, "names each judge once"),
+    ({"ppo.reward_weights": "pickscore:1,"}, "got '' in"),
+    ({"ppo.reward_weights": "aesthetic:1"}, "leaves out ppo.reward_judge 'pickscore'"),
     ({"data.prefix_rule": "words:0"}, "words:k"),
     ({"data.test_share": 0.95}, "leave nothing for SFT"),
     ({"data.test_share": 1.5}, "data.test_share is a share between 0 and 1"),
@@ -61,6 +69,13 @@ def test_whole_number_stands_for_a_float_and_becomes_one():
 def test_wrong_settings_are_refused(settings, words):
     with pytest.raises(NpkitError, match=words.replace(".", r"\.")):
         load_profile("tiny", settings)
+
+
+def test_weights_of_the_reward():
+    assert load_profile("tiny").ppo.weights == {"pickscore": 1.0}
+    assert load_profile("tiny", {"ppo.reward_judge": "oracle"}).ppo.weights == {"oracle": 1.0}
+    setting = parse_setting("ppo.reward_weights=pickscore:1, aesthetic: 0.5, clipscore:-2e-1")
+    assert load_profile("small", dict([setting])).ppo.weights == {"pickscore": 1, "aesthetic": 0.5, "clipscore": -0.2}
 
 
 def test_unknown_profile_is_refused():

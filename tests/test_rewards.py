@@ -4,11 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fixtures_models import save_clip, save_head, save_pipeline
 
 from npkit.errors import NpkitError
-from npkit.judges import Judge
-from npkit.profiles import JudgeConfig
-from npkit.rewards import Case, ScoreCache, Scorer, gain_over_prefix
+from npkit.images import load_image_model
+from npkit.judges import Judge, load_judge
+from npkit.profiles import ImagesConfig, JudgeConfig
+from npkit.reward_cache import ScoreCache, shared_cache
+from npkit.rewards import Case, Scorer, gain_over_prefix
 
 
 @dataclass
@@ -105,8 +108,85 @@ def test_a_failing_judge_leaves_nothing_half_stored(scorer):
     assert len(scorer.cache) == 1, "the text judge's score, asked before"
 
 
+@pytest.mark.parametrize("name", ["bright", "words"])
+@pytest.mark.parametrize("rate, words", [
+    (lambda rows: torch.full((rows,), torch.nan), "finite numbers: it did not for 2 of 2 prompts.* 'a cat'"),
+    (lambda rows: torch.ones(rows - 1), r"one score per prompt: 2 prompts, shape \(1,\)"),
+    (lambda rows: torch.ones(rows, 1), r"one score per prompt: 2 prompts, shape \(2, 1\)")])
+def test_a_bad_judge_is_named_and_stores_nothing(name, rate, words):
+    judge = MockJudge(name, "pickscore" if name == "bright" else "text_function")
+    judge.rate = lambda prefixes, prompts, pictures: rate(len(prefixes))
+    model = MockImageModel(config=SimpleNamespace(batch_size=2))
+    scorer = Scorer(model, {name: judge}, ScoreCache())
+    with pytest.raises(NpkitError, match=f"the judge {name} must return {words}"):
+        scorer.scores(["a cat", "a dog"], ["a cat", "a dog"], 0)
+    assert len(scorer.cache) == 0
+
+
 def test_gain_over_prefix(scorer):
     reward = gain_over_prefix(scorer, "bright", seed=5)
     assert reward(["a cat", "a dog"], [", oil painting", ""]).tolist() == pytest.approx([2.0, 0.0])
     assert {seed for _, seed in scorer.image_model.painted} == {5}
     assert set(scorer.image_model.painted) == {("a cat, oil painting", 5), ("a dog", 5), ("a cat", 5)}
+
+
+def test_a_prefix_is_painted_and_judged_once_in_all_updates(scorer):
+    reward = gain_over_prefix(scorer, {"bright": 1.0, "words": 1.0}, seed=5)
+    for completions in ([", oil", ", ink"], [", pixel art", ", 8k"], [", oil", ", pop art"]):
+        reward(["a cat", "a dog"], completions)
+    painted = scorer.image_model.painted
+    assert len(painted) == len(set(painted)) == 2 + 5, "two prefixes, five different prompts"
+    assert [judge.asked for judge in scorer.judges.values()] == [
+        4 + 4 + 4, 7], "of pictures in full batches (rounds of 4, 2 and 1 new ones); of texts what is new"
+
+
+def test_a_single_judge_by_name_or_by_weight_is_the_same_number(scorer):
+    prefixes, completions = ["a cat", "a dog"], [", oil painting", ", pop art by van gogh"]
+    by_name, by_weight = (gain_over_prefix(scorer, judges, 0)(prefixes, completions)
+                          for judges in ("bright", {"bright": 1.0}))
+    assert torch.equal(by_name, by_weight)
+
+
+def test_a_composite_is_the_weighted_sum_of_gains_and_paints_once(scorer):
+    reward = gain_over_prefix(scorer, {"bright": 1.0, "words": -0.25}, seed=5)
+    assert reward(["a cat", "a dog"], [", oil painting", ""]).tolist() == pytest.approx([2.0 - 0.5, 0.0])
+    assert len(scorer.image_model.painted) == 3
+
+
+def test_several_seeds_a_prompt_are_the_same_for_prompt_and_prefix(scorer):
+    scorer.num_seeds = 3
+    assert gain_over_prefix(scorer, "bright", seed=5)(["a cat"], [", oil painting"]).tolist() == pytest.approx([2.0])
+    assert sorted(scorer.image_model.painted) == [
+        (prompt, seed) for prompt in ("a cat", "a cat, oil painting") for seed in (15, 16, 17)]
+
+
+def test_a_composite_names_known_judges_before_any_work(scorer):
+    with pytest.raises(NpkitError, match="unknown judge 'taste'; known: bright, words"):
+        gain_over_prefix(scorer, {"bright": 1.0, "taste": 1.0}, seed=0)
+    with pytest.raises(NpkitError, match="at least one judge; known: bright, words"):
+        gain_over_prefix(scorer, {}, seed=0)
+    assert not scorer.image_model.painted
+
+
+def test_a_composite_of_real_judges_pays_for_faithfulness(tmp_path):
+    """PickScore, aesthetics and CLIP score in the real file formats: the sum of what each judge says alone."""
+    clip, head = str(save_clip(tmp_path / "clip")), str(save_head(tmp_path / "head.safetensors"))
+    configs = [JudgeConfig(name="pickscore", kind="pickscore", model=clip),
+               JudgeConfig(name="aesthetic", kind="aesthetic", model=clip, head=head),
+               JudgeConfig(name="clipscore", kind="clipscore", model=clip)]
+    images = ImagesConfig(model=str(save_pipeline(tmp_path / "diffusion")), num_inference_steps=1, guidance_scale=2.0,
+                          height=32, width=32, batch_size=2)
+    model = load_image_model(images, "cpu")
+    scorer = Scorer(model, {config.name: load_judge(config, "cpu") for config in configs}, shared_cache())
+    weights = {"pickscore": 1.0, "aesthetic": 0.5, "clipscore": 0.1}
+    prefixes, completions = ["a castle tower", "a snowman"], [", oil painting", ", pixel art"]
+    reward = gain_over_prefix(scorer, weights, seed=0)(prefixes, completions)
+    pictures = model.render([prefix + rest for prefix, rest in zip(prefixes, completions)] + prefixes, [0] * 4)
+    expected = torch.zeros(2)
+    for name, weight in weights.items():
+        scores = scorer.judges[name](prefixes * 2, prefixes * 2, pictures)
+        expected += weight * (scores[:2] - scores[2:])
+    assert torch.allclose(reward, expected, atol=1e-4) and reward.abs().min() > 1e-3
+    again = Scorer(load_image_model(images, "cpu"), scorer.judges, shared_cache())
+    again.image_model.render = None  # whoever asks the shared cache next, evaluation or an ablation, paints nothing
+    assert torch.equal(gain_over_prefix(again, weights, seed=0)(prefixes, completions), reward)
