@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset, load_from_disk
 
 from npkit import corpus, keywords, sft
-from npkit.neurologic import Constraints, Decoded, decode, default_clauses, find
+from npkit.neurologic import Decoded, decode, default_clauses, find, merge
 from npkit.policy import Policy, load_policy
 from npkit.profiles import Profile, load_profile, override
 
@@ -77,9 +77,8 @@ def main() -> None:
     profile = profile_of(args.prompts)
     policy, dataset = trained(profile, args.work)
     prefixes = clear_prefixes(dataset, args.prefixes)
-    words = default_clauses(keywords.load(profile.neurologic.keywords), 5, np.random.default_rng(0))
-    words = {category: clause for category, clause in words.items()}
-    constraints = Constraints(tuple(words.items()), BANNED)
+    defaults = default_clauses(keywords.load(profile.neurologic.keywords), 5, np.random.default_rng(0))
+    constraints = merge(defaults, {}, exclude=BANNED)  # a default keyword that is banned steps aside
     base = override(profile.neurologic, beam_size=args.beam, max_new_tokens=args.new_tokens)
     decoders = {"ours, by log-probability": base, "ours, per token": override(base, length_penalty=1.0),
                 "lu2021": override(base, compat="lu2021"), "neuroprompts": override(base, compat="neuroprompts")}

@@ -10,7 +10,7 @@ from torch import Tensor
 from npkit.neurologic.automaton import FAR, Automaton, Counts
 from npkit.neurologic.clauses import Clause, Constraints, checked, squeeze
 from npkit.neurologic.trie import BAN, Tables, Trie
-from npkit.neurologic.vocabulary import BREAK, Vocabulary
+from npkit.neurologic.vocabulary import BREAK, END, Vocabulary
 
 SEPARATORS, FILLER = (",", ";", ".", " -", " "), "s"  # what may stand between phrases; what turns "text" into "texts"
 
@@ -94,6 +94,7 @@ def read_proposals(tables: Tables, token_bytes: np.ndarray) -> tuple[np.ndarray,
     A token is read byte by byte only where its first byte goes on with a phrase (and from the base nodes); elsewhere it
     leads where it does from the node that this one falls back on, and sets what that sets and what is pending.
     """
+    token_bytes = token_bytes[:, (token_bytes != END).any(0)]
     first = token_bytes[:, 0]
     walked = tables.inner[:, first]
     walked[:3] = True
@@ -153,15 +154,19 @@ def _limit_of(bit: int, layout: Sequence[Slot]) -> int:
 
 def onward(distance: Tensor, next_node: Tensor, allowed: Tensor) -> Tensor:
     """Return 1 + the smallest distance (nodes, goals) behind any allowed proposal (nodes, proposals)."""
-    nowhere = torch.full_like(distance[:1], FAR)
-    steps = torch.where(allowed, next_node, len(distance)).flatten()
-    return 1 + torch.cat([distance, nowhere]).index_select(0, steps).view(*next_node.shape, -1).amin(1)
+    return _onward(distance, torch.where(allowed, next_node, len(distance)))
+
+
+def _onward(distance: Tensor, steps: Tensor) -> Tensor:
+    reached = torch.cat([distance, torch.full_like(distance[:1], FAR)])  # the last one is where no step may lead
+    return 1 + reached.index_select(0, steps.flatten()).view(*steps.shape, -1).amin(1)
 
 
 def distances(next_node: Tensor, allowed: Tensor, distance: Tensor) -> Tensor:
     """Return the fewest proposals from each node to each goal, (nodes, goals), given what is known of them."""
+    steps = torch.where(allowed, next_node, len(distance))
     while True:
-        shorter = torch.minimum(distance, onward(distance, next_node, allowed))
+        shorter = torch.minimum(distance, _onward(distance, steps))
         if torch.equal(shorter, distance):
             return distance
         distance = shorter

@@ -64,7 +64,8 @@ class Trie:
     def tables(self) -> "Tables":
         """Return the automaton of the trie, built level by level."""
         nodes = len(self.children)
-        delta = np.tile(np.arange(nodes)[:, None], 257)
+        delta = np.empty((nodes, 257), dtype=int)
+        delta[:, END] = np.arange(nodes)
         progress = np.zeros((nodes, self.num_bits))
         for node, shares in enumerate(self.shares):
             progress[node, list(shares)] = list(shares.values())
@@ -74,21 +75,23 @@ class Trie:
                           for byte, child in children.items()])
         depths = np.array(self.depth)
         edges = edges[depths[edges[:, 0]].argsort(kind="stable")]
-        from_depth = depths[edges[:, 0]]
-        levels = [np.flatnonzero(depths == depth) for depth in np.unique(depths)]
+        each_depth = np.unique(depths)
+        levels = np.split(depths.argsort(kind="stable"), np.searchsorted(np.sort(depths), each_depth[1:]))
+        leaving = np.split(edges, np.searchsorted(depths[edges[:, 0]], each_depth[1:]))
         delta[WORD, :END] = BYTE_CLASS
-        for level in levels:
-            back, depth = fail[level], depths[level[0]]
+        for level, level_edges in zip(levels, leaving):
+            back = fail[level]
             delta[level, :END] = delta[back, :END]
             pending[level] |= pending[back]
             closed[level] |= closed[back]
             progress[level] = np.maximum(progress[level], progress[back])
-            node, byte, child = edges[np.searchsorted(from_depth, depth):np.searchsorted(from_depth, depth, "right")].T
+            node, byte, child = level_edges.T
             fail[child] = delta[node, byte]
             delta[node, byte] = child
-        gains = closed[delta]
-        gains[:, :END] |= np.where(BYTE_CLASS == BREAK, pending[:, None], 0)
-        gains[:, :END] |= np.where(BYTE_CLASS == FOREIGN, pending[:, None] & self.avoided, 0)
+        gains = closed[delta] if closed.any() else np.zeros_like(delta)
+        ends = np.flatnonzero(pending)
+        gains[ends, :END] |= np.where(BYTE_CLASS == BREAK, pending[ends, None], 0)
+        gains[ends, :END] |= np.where(BYTE_CLASS == FOREIGN, pending[ends, None] & self.avoided, 0)
         gains[:, END] = 0
         inner = np.zeros((nodes, 257), dtype=bool)
         inner[edges[:, 0], edges[:, 1]] = True
