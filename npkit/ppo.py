@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
+    AutoModelForCausalLM,
     GenerationConfig,
     GPT2LMHeadModel,
     PreTrainedTokenizerFast,
@@ -22,6 +23,8 @@ from transformers import (
     TrainingArguments,
 )
 
+from npkit import processes
+from npkit.checkpoints import WholeCheckpoints, resume_point
 from npkit.errors import NpkitError
 from npkit.policy import encode_prefixes, pad, save_policy
 from npkit.ppo_math import (
@@ -38,7 +41,6 @@ from npkit.ppo_math import (
     whiten,
 )
 from npkit.profiles import PPOConfig
-from npkit.sft import newest_checkpoint
 
 Reward = Callable[[list[str], list[str]], Sequence[float]]  # prefixes, completions -> one score each
 MAX_GRAD_NORM = 1.0
@@ -102,7 +104,7 @@ def roll_out(model: ActorCritic, ref_policy: GPT2LMHeadModel, tokenizer: PreTrai
              prefixes: list[str], config: PPOConfig) -> Rollout:
     """Return one sampled completion per prefix, and what policy, reference policy and critic say of its tokens."""
     prefix_ids = encode_prefixes(tokenizer, prefixes, model.policy.config.n_positions - config.max_new_tokens)
-    completion_ids = sample(model.policy, tokenizer, prefix_ids, config)
+    completion_ids = processes.from_main(sample(model.policy, tokenizer, prefix_ids, config))
     input_ids, attention_mask = pad([start + rest for start, rest in zip(prefix_ids, completion_ids, strict=True)],
                                     model.policy, side="right")
     starts = torch.tensor([[len(ids)] for ids in prefix_ids], device=input_ids.device)
@@ -174,17 +176,19 @@ def ppo_loss(model: ActorCritic, rollout: Rollout, advantages: Tensor, returns: 
 
 def update(model: ActorCritic, optimizer: torch.optim.Optimizer, rollout: Rollout, advantages: Tensor,
            returns: Tensor, *, config: PPOConfig) -> dict[str, float]:
-    """Step on every minibatch of every PPO epoch; return the metrics' means."""
+    """Step on every minibatch of every PPO epoch, each process on its rows of it; return the metrics' means."""
     metrics = []
     for rows in minibatches(len(rollout.prefixes), config):
+        num_actions, rows = rollout.mask[rows].sum(), processes.share(rows)
         part = rollout.select(rows)
-        time = part.mask.shape[1]
+        time, weight = part.mask.shape[1], part.mask.sum() / num_actions
         loss, values = ppo_loss(model, part, advantages[rows, :time], returns[rows, :time], config)
-        loss.backward()
+        (weight * loss).backward()
+        processes.add_gradients(model)
         nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
         optimizer.step()
         optimizer.zero_grad()
-        metrics.append(values)
+        metrics.append({name: processes.add_up(weight * value) for name, value in values.items()})
     return {name: float(torch.stack([values[name] for values in metrics]).mean()) for name in metrics[0]}
 
 
@@ -207,7 +211,7 @@ def summarize(rollout: Rollout, scores: Tensor, rewards: Tensor, returns: Tensor
     return {name: float(value) for name, value in metrics.items()}
 
 
-class PPOTrainer(Trainer):
+class PPOTrainer(WholeCheckpoints, Trainer):
     """Trainer whose step is one PPO update; a checkpoint is a plain GPT-2 folder with the critic beside it."""
 
     def __init__(self, model: ActorCritic, ref_policy: GPT2LMHeadModel, reward: Reward, config: PPOConfig, **arguments):
@@ -218,15 +222,18 @@ class PPOTrainer(Trainer):
     def training_step(self, model: nn.Module, inputs: dict, num_items_in_batch: int | None = None) -> Tensor:
         """Make one PPO update; Trainer's own step after it finds no gradient and only moves the schedule."""
         model, config = self.model, self.config
-        rollout = roll_out(model, self.ref_policy, self.processing_class, inputs["prefixes"], config)
-        scores = score(rollout, self.reward)
+        prefixes = processes.collect(inputs["prefixes"])  # every process draws the whole rollout, and judges its part
+        rollout = roll_out(model, self.ref_policy, self.processing_class, prefixes, config)
+        mine = rollout.select(processes.share(torch.arange(len(prefixes))))
+        scores = rollout.logprobs.new_tensor(processes.collect(score(mine, self.reward).tolist()))
         penalised = scores - config.missing_eos_penalty * ~rollout.finished
         rewards = token_rewards(penalised, rollout.logprobs, rollout.ref_logprobs, rollout.mask, config.kl_coef)
         advantages, returns = estimate_advantages(rewards, rollout.values, rollout.mask, config.gamma, config.lam)
         advantages = whiten(advantages, rollout.mask)
         losses = update(model, self.optimizer, rollout, advantages, returns, config=config)
         self.metrics = summarize(rollout, scores, rewards, returns) | losses
-        self.save_samples(rollout, scores)
+        if processes.is_main():
+            self.save_samples(rollout, scores)
         return scores.new_tensor(losses["policy/loss"] + config.vf_coef * losses["value/loss"])
 
     def save_samples(self, rollout: Rollout, scores: Tensor) -> None:
@@ -251,7 +258,7 @@ class PPOTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         folder = Path(resume_from_checkpoint)
-        policy = GPT2LMHeadModel.from_pretrained(folder)
+        policy = AutoModelForCausalLM.from_pretrained(folder)
         self.model.policy.load_state_dict(policy.state_dict())
         self.model.load_state_dict(load_file(folder / "critic.safetensors"), strict=False)
 
@@ -268,11 +275,12 @@ def train_ppo(model: GPT2LMHeadModel, ref_model: GPT2LMHeadModel, tokenizer: Pre
         raise NpkitError(f"PPO needs at least as many prefixes as ppo.episodes_per_update = "
                          f"{config.episodes_per_update}, got {len(prefixes)}")
     encode_prefixes(tokenizer, prefixes, max_prompt_tokens - config.max_new_tokens)  # raises where one is too long
+    processes.divide(config.minibatch_size, "ppo.minibatch_size")
     trainer = PPOTrainer(ActorCritic(model), ref_model, reward, config, processing_class=tokenizer,
                          train_dataset=list(prefixes), callbacks=list(callbacks),
                          args=training_arguments(config, seed, Path(folder), model.device))
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=newest_checkpoint(Path(folder)))
+    trainer.train(resume_from_checkpoint=resume_point(Path(folder), model))
     return [row for row in trainer.state.log_history if "update" in row]
 
 
@@ -280,7 +288,8 @@ def training_arguments(config: PPOConfig, seed: int, folder: Path, device: torch
     """Return Trainer's settings for one PPO run: one step an update, a log line each, two checkpoints kept."""
     arguments = TrainingArguments(
         output_dir=str(folder), seed=seed, max_steps=config.num_updates, learning_rate=config.learning_rate,
-        per_device_train_batch_size=config.episodes_per_update, lr_scheduler_type="constant",
+        per_device_train_batch_size=processes.divide(config.episodes_per_update, "ppo.episodes_per_update"),
+        lr_scheduler_type="constant",
         max_grad_norm=MAX_GRAD_NORM, dataloader_drop_last=True, remove_unused_columns=False, logging_steps=1,
         save_steps=config.save_updates, save_total_limit=2, use_cpu=device.type == "cpu", dataloader_pin_memory=False,
         disable_tqdm=True, report_to="none")

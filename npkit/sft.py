@@ -1,5 +1,4 @@
 """SFT: supervised fine-tuning, in which the policy learns to write prompts as people do."""
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +10,8 @@ import trl
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
 
+from npkit import processes
+from npkit.checkpoints import WholeCheckpoints, resume_point
 from npkit.policy import build_policy, save_policy, token_logprobs
 from npkit.profiles import Profile, SFTConfig
 
@@ -56,28 +57,37 @@ def unigram_perplexity(train: Sequence[Sequence[int]], held_out: Sequence[Sequen
 
 
 # 3. Train ------------------------------------------------------------------------------------------------------------
-def newest_checkpoint(folder: Path) -> str | None:
-    """Return the newest checkpoint that was written whole, None where there is none."""
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2])):
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_text())  # written last
-        except (OSError, ValueError):
-            continue
-        if any(checkpoint.glob("rng_state*.pth")):
-            return str(checkpoint)
-    return None
+class SFTTrainer(WholeCheckpoints, trl.SFTTrainer):
+    """trl's SFTTrainer, which takes the loss over whole prompts, with checkpoints that can be trusted."""
 
 
-def trainer_settings(config: SFTConfig, *, rows_per_step: int, seed: int, folder: Path, block: int,
+def trainer_settings(config: SFTConfig, *, packing: bool, rows_per_step: int, seed: int, folder: Path, block: int,
                      on_cpu: bool) -> trl.SFTConfig:
-    """Return trl's settings: packed rows one at a time, summed into steps of `rows_per_step`."""
+    """Return trl's settings: steps of `rows_per_step` packed rows, one at a time, or of one padded batch of prompts."""
+    rows = processes.divide(rows_per_step, f"the {'packed rows' if packing else 'prompts'} of a step (sft.batch_size)")
     return trl.SFTConfig(
         output_dir=str(folder), seed=seed, data_seed=seed, use_cpu=on_cpu, bf16=not on_cpu,
-        packing=True, max_length=block, per_device_train_batch_size=1, gradient_accumulation_steps=rows_per_step,
+        packing=packing, max_length=block, per_device_train_batch_size=1 if packing else rows,
+        gradient_accumulation_steps=rows if packing else 1, ddp_find_unused_parameters=False,
         num_train_epochs=config.num_epochs, max_steps=config.max_steps or -1,
         learning_rate=config.learning_rate, lr_scheduler_type="cosine", warmup_steps=config.warmup_share,
         weight_decay=config.weight_decay, gradient_checkpointing=False, activation_checkpointing=False,
         save_steps=config.save_steps, save_total_limit=2, logging_steps=1, disable_tqdm=True, report_to=[])
+
+
+def build_trainer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, sequences: Sequence[Sequence[int]],
+                  config: SFTConfig, *, packing: bool, seed: int, folder: Path, max_prompt_tokens: int,
+                  callbacks: Sequence[TrainerCallback] = ()) -> SFTTrainer:
+    """Return the trainer of `model` on encoded prompts, packed into rows of `BLOCK_TOKENS` or padded as they are."""
+    block = max(BLOCK_TOKENS, max_prompt_tokens)
+    mean_tokens = sum(map(len, sequences)) / len(sequences)
+    rows = max(1, round(config.batch_size * mean_tokens / block)) if packing else config.batch_size
+    settings = trainer_settings(config, packing=packing, rows_per_step=rows, seed=seed, folder=folder, block=block,
+                                on_cpu=model.device.type == "cpu")
+    trainer = SFTTrainer(model, args=settings, train_dataset=Dataset.from_dict({"input_ids": list(sequences)}),
+                         processing_class=tokenizer, callbacks=list(callbacks))
+    trainer.remove_callback(PrinterCallback)  # it prints every row of the log
+    return trainer
 
 
 def history(log: Sequence[dict]) -> list[dict]:
@@ -106,14 +116,9 @@ def train_sft(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, datase
     """
     train, validation = (encode_prompts(tokenizer, prompts_of(dataset, split), max_prompt_tokens)
                          for split in ("sft", "validation"))
-    block = max(BLOCK_TOKENS, max_prompt_tokens)
-    mean_tokens = sum(map(len, train)) / len(train)
-    settings = trainer_settings(config, rows_per_step=max(1, round(config.batch_size * mean_tokens / block)),
-                                seed=seed, folder=folder, block=block, on_cpu=model.device.type == "cpu")
-    trainer = trl.SFTTrainer(model, args=settings, train_dataset=Dataset.from_dict({"input_ids": train}),
-                             processing_class=tokenizer, callbacks=list(callbacks))
-    trainer.remove_callback(PrinterCallback)  # it prints every row of the log
-    trainer.train(resume_from_checkpoint=newest_checkpoint(folder))
+    trainer = build_trainer(model, tokenizer, train, config, packing=True, seed=seed, folder=folder,
+                            max_prompt_tokens=max_prompt_tokens, callbacks=callbacks)
+    trainer.train(resume_from_checkpoint=resume_point(folder, model))
     rows = history(trainer.state.log_history)
     value = perplexity(model, validation)
     return [*rows, {"step": trainer.state.global_step, "eval/loss": math.log(value), "eval/perplexity": value}]
