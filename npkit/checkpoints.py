@@ -5,11 +5,12 @@ from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel, TrainerState
 
 from npkit import processes
 from npkit.errors import NpkitError
 
+TRAINER_STATE = "trainer_state.json"
 PROCESSES = "processes.json"  # how many wrote the checkpoint: each left a file of its generators' states
 COMPARED = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
             "max_position_embeddings")
@@ -28,7 +29,7 @@ def checkpoints(folder: Path) -> list[Path]:
 def is_whole(checkpoint: Path) -> bool:
     """Say whether all files of a checkpoint are there and none was cut: a kill, or a full disk, can stop any write."""
     try:
-        json.loads((checkpoint / "trainer_state.json").read_text())  # the main process writes it last
+        json.loads((checkpoint / TRAINER_STATE).read_text())  # the main process writes it last
         num_processes = json.loads((checkpoint / PROCESSES).read_text())["num_processes"]
         models = [*checkpoint.glob("*.safetensors")]
         archives = [checkpoint / name for name in ("optimizer.pt", "scheduler.pt", *rng_files(num_processes))]
@@ -83,6 +84,20 @@ def check_processes(checkpoint: Path) -> None:
 
 class WholeCheckpoints:
     """Mixin of a Trainer: a checkpoint knows how many processes wrote it, and one that cannot be written says so."""
+
+    def train_on(self, model: PreTrainedModel) -> None:
+        """Train to the last step, from the newest whole checkpoint on where there is one.
+
+        Trainer itself, resumed from a last step that does not end an epoch, would make one step more.
+        """
+        found = resume_point(Path(self.args.output_dir), model)
+        state = found and TrainerState.load_from_json(str(Path(found, TRAINER_STATE)))
+        last_step = self.args.max_steps if self.args.max_steps > 0 else state and state.max_steps
+        if found and state.global_step >= last_step:
+            self._load_from_checkpoint(found)
+            self.state = state
+        else:
+            self.train(resume_from_checkpoint=found)
 
     def _save_checkpoint(self, model, trial) -> None:
         checkpoint = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from npkit import processes
-from npkit.checkpoints import WholeCheckpoints, resume_point
+from npkit.checkpoints import WholeCheckpoints
 from npkit.errors import NpkitError
 from npkit.policy import encode_prefixes, pad, save_policy
 from npkit.ppo_math import (
@@ -280,7 +280,7 @@ def train_ppo(model: GPT2LMHeadModel, ref_model: GPT2LMHeadModel, tokenizer: Pre
                          train_dataset=list(prefixes), callbacks=list(callbacks),
                          args=training_arguments(config, seed, Path(folder), model.device))
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=resume_point(Path(folder), model))
+    trainer.train_on(model)
     return [row for row in trainer.state.log_history if "update" in row]
 
 
@@ -312,4 +312,4 @@ def write_policy(folder: Path, model: GPT2LMHeadModel, tokenizer: PreTrainedToke
     samples.to_parquet(Path(folder) / "samples.parquet")
     last = table.tail(max(1, len(table) // 10)).mean()
     return {"objective/first_score": rows[0]["objective/score"], "episodes": rows[-1]["episodes"],
-            **{name: last[name] for name in table if "/" in name}}
+            "train/num_processes": processes.count(), **{name: last[name] for name in table if "/" in name}}

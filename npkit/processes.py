@@ -15,7 +15,7 @@ from npkit.errors import NpkitError
 def join(on_cpu: bool) -> None:
     """Join the other processes where torchrun started some (gloo on a CPU, NCCL on GPUs)."""
     PartialState(cpu=on_cpu)
-    wanted = int(os.environ.get("WORLD_SIZE", 1))
+    wanted = int(os.environ.get("WORLD_SIZE", "1"))
     if count() != wanted:
         raise NpkitError(f"WORLD_SIZE asks for {wanted} processes and {count()} joined: start them with "
                          f"torchrun --nproc-per-node {wanted} -m npkit train")

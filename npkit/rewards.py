@@ -14,6 +14,7 @@ from npkit.images import ImageModel, in_full_batches
 from npkit.judges import Judge
 
 DECIMALS = 5  # scores are rounded, so that a cached one and a fresh one are the same number
+LOCK_SECONDS = 60  # how long a process waits while another one writes scores
 
 
 class Case(NamedTuple):
@@ -24,10 +25,10 @@ class Case(NamedTuple):
 
 
 class ScoreCache:
-    """Scores on disk (SQLite), safe against a kill: what was put in is there when the program starts again."""
+    """Scores on disk (SQLite), safe against a kill and shared by processes: what one put in is there for all."""
 
     def __init__(self, path: Path | str = ":memory:"):
-        self.connection = sqlite3.connect(path)
+        self.connection = sqlite3.connect(path, timeout=LOCK_SECONDS)
         self.connection.execute("CREATE TABLE IF NOT EXISTS scores (key TEXT PRIMARY KEY, score REAL)")
 
     def get(self, key: str) -> float | None:

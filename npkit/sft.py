@@ -11,7 +11,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
 
 from npkit import processes
-from npkit.checkpoints import WholeCheckpoints, resume_point
+from npkit.checkpoints import WholeCheckpoints
 from npkit.policy import build_policy, save_policy, token_logprobs
 from npkit.profiles import Profile, SFTConfig
 
@@ -118,7 +118,7 @@ def train_sft(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, datase
                          for split in ("sft", "validation"))
     trainer = build_trainer(model, tokenizer, train, config, packing=True, seed=seed, folder=folder,
                             max_prompt_tokens=max_prompt_tokens, callbacks=callbacks)
-    trainer.train(resume_from_checkpoint=resume_point(folder, model))
+    trainer.train_on(model)
     rows = history(trainer.state.log_history)
     value = perplexity(model, validation)
     return [*rows, {"step": trainer.state.global_step, "eval/loss": math.log(value), "eval/perplexity": value}]
@@ -127,12 +127,18 @@ def train_sft(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, datase
 # 4. All of it --------------------------------------------------------------------------------------------------------
 def write_policy(dataset: Dataset, profile: Profile, seed: int, folder: Path, scratch: Path, device: torch.device,
                  callbacks: Sequence[TrainerCallback] = ()) -> dict[str, float]:
-    """Train the SFT policy into `folder`/model and metrics.jsonl, with checkpoints in `scratch`; return its metrics."""
+    """Train the SFT policy into `folder`/model and metrics.jsonl, with checkpoints in `scratch`; return its metrics.
+
+    Of several processes only the main one writes and measures; the others return nothing.
+    """
     model, tokenizer = build_policy(profile.policy, prompts_of(dataset, "sft"), seed)
     rows = train_sft(model.to(device), tokenizer, dataset, profile.sft, seed=seed, folder=scratch,
                      max_prompt_tokens=profile.policy.max_prompt_tokens, callbacks=callbacks)
+    if not processes.is_main():
+        return {}
     save_policy(model, tokenizer, folder / "model")
     pd.DataFrame(rows).to_json(folder / "metrics.jsonl", orient="records", lines=True)
     train = encode_prompts(tokenizer, prompts_of(dataset, "sft"), profile.policy.max_prompt_tokens)
     return {"train/loss": rows[-2]["train/loss"], "eval/perplexity": rows[-1]["eval/perplexity"],
-            "sft/num_steps": rows[-1]["step"], "sft/cut_share": cut_share(tokenizer, train)}
+            "sft/num_steps": rows[-1]["step"], "sft/cut_share": cut_share(tokenizer, train),
+            "train/num_processes": processes.count()}
