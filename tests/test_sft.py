@@ -59,19 +59,6 @@ def test_unigram_perplexity_by_hand():
     assert sft.unigram_perplexity([[1, 0, 0, 1]], [[1, 0, 1]], 2) == pytest.approx(1 / math.sqrt(3 / 5 * 2 / 5))
 
 
-def test_the_newest_whole_checkpoint(tmp_path):
-    for step, files in {5: ("trainer_state.json", "rng_state.pth"), 10: ("trainer_state.json", "rng_state.pth"),
-                        100: ("rng_state.pth",), 90: ("trainer_state.json",)}.items():
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        for name in files:
-            (tmp_path / f"checkpoint-{step}" / name).write_text("{}")
-    (tmp_path / "checkpoint-110").mkdir()
-    (tmp_path / "checkpoint-110/trainer_state.json").write_text('{"step": 1')  # killed while writing
-    (tmp_path / "checkpoint-110/rng_state.pth").touch()
-    assert sft.newest_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
-    assert sft.newest_checkpoint(tmp_path / "missing") is None
-
-
 def test_the_packed_loss_is_the_mean_over_all_tokens(data, tmp_path):
     """One step over the whole split: prompts packed into one row must not see each other."""
     model, tokenizer = fresh()
