@@ -26,7 +26,7 @@ from transformers import (
 from npkit import processes
 from npkit.checkpoints import WholeCheckpoints
 from npkit.errors import NpkitError
-from npkit.policy import encode_prefixes, pad, save_policy
+from npkit.policy import encode_prefixes, max_tokens, pad, save_policy
 from npkit.ppo_math import (
     clip_fraction,
     estimate_advantages,
@@ -59,9 +59,12 @@ class ActorCritic(nn.Module):
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
         self.policy = policy
-        self.critic = copy.deepcopy(policy.transformer)
-        self.critic.h = self.critic.h[:max(1, policy.config.n_layer // 2)]
-        self.value_head = nn.Linear(policy.config.n_embd, 1, device=policy.device)
+        self.critic = copy.deepcopy(policy.base_model)
+        depth = policy.config.num_hidden_layers
+        [blocks] = [name for name, part in self.critic.named_children()
+                    if isinstance(part, nn.ModuleList) and len(part) == depth]
+        setattr(self.critic, blocks, getattr(self.critic, blocks)[:max(1, depth // 2)])
+        self.value_head = nn.Linear(policy.config.hidden_size, 1, device=policy.device)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
 
@@ -103,7 +106,7 @@ class Rollout:
 def roll_out(model: ActorCritic, ref_policy: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast,
              prefixes: list[str], config: PPOConfig) -> Rollout:
     """Return one sampled completion per prefix, and what policy, reference policy and critic say of its tokens."""
-    prefix_ids = encode_prefixes(tokenizer, prefixes, model.policy.config.n_positions - config.max_new_tokens)
+    prefix_ids = encode_prefixes(tokenizer, prefixes, max_tokens(model.policy) - config.max_new_tokens)
     completion_ids = processes.from_main(sample(model.policy, tokenizer, prefix_ids, config))
     input_ids, attention_mask = pad([start + rest for start, rest in zip(prefix_ids, completion_ids, strict=True)],
                                     model.policy, side="right")

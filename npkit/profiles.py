@@ -14,6 +14,7 @@ from npkit.errors import NpkitError
 PACKAGE = Path(__file__).parent
 MAY_BE_ZERO = {"max_steps", "num_threads", "sat_tolerance", "prune_factor"}  # other whole numbers are at least 1
 KINDS = {float: "a number", int: "a whole number", str: "a string", bool: "true or false"}
+ARCHITECTURES = ("gpt2", "llama", "gpt_neox", "mamba")
 JUDGE_KINDS = ("pickscore", "aesthetic", "clipscore", "text_function")
 
 
@@ -33,8 +34,9 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """The language model: a pretrained one, or a GPT-2 architecture of these sizes from scratch."""
+    """The language model: a pretrained one, or one of these sizes from scratch."""
     pretrained: str = ""             # hub id or folder; empty: from scratch
+    architecture: str = "gpt2"       # from scratch: gpt2, or llama, gpt_neox or mamba of as many weights (within 10 %)
     num_layers: int = 4
     hidden_size: int = 128
     num_heads: int = 4
@@ -264,6 +266,11 @@ def _check(profile: Profile) -> None:
     if not re.fullmatch(r"first_comma|full|random_cut|words:[1-9]\d*", data.prefix_rule):
         raise NpkitError(f"data.prefix_rule is first_comma, full, random_cut or words:k (such as words:3), "
                          f"got {data.prefix_rule!r}")
+    policy = profile.policy
+    if policy.architecture not in ARCHITECTURES:
+        raise NpkitError(f"policy.architecture is one of {', '.join(ARCHITECTURES)}, got {policy.architecture!r}")
+    if policy.pretrained and policy.architecture != "gpt2":
+        raise NpkitError(f"policy.architecture is for a policy from scratch: {policy.pretrained!r} has its own")
     for judge in profile.judges:
         if judge.kind not in JUDGE_KINDS:
             raise NpkitError(f"judges.{judge.name}.kind is one of {', '.join(JUDGE_KINDS)}, got {judge.kind!r}")

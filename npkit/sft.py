@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallba
 
 from npkit import processes
 from npkit.checkpoints import WholeCheckpoints
-from npkit.policy import build_policy, save_policy, token_logprobs
+from npkit.policy import build_policy, is_recurrent, save_policy, token_logprobs
 from npkit.profiles import Profile, SFTConfig
 
 BLOCK_TOKENS = 256  # prompts are packed into rows of this many tokens: no padding, and cheap attention on a CPU
@@ -116,8 +116,8 @@ def train_sft(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, datase
     """
     train, validation = (encode_prompts(tokenizer, prompts_of(dataset, split), max_prompt_tokens)
                          for split in ("sft", "validation"))
-    trainer = build_trainer(model, tokenizer, train, config, packing=True, seed=seed, folder=folder,
-                            max_prompt_tokens=max_prompt_tokens, callbacks=callbacks)
+    trainer = build_trainer(model, tokenizer, train, config, packing=not is_recurrent(model), seed=seed,
+                            folder=folder, max_prompt_tokens=max_prompt_tokens, callbacks=callbacks)
     trainer.train_on(model)
     rows = history(trainer.state.log_history)
     value = perplexity(model, validation)
