@@ -95,22 +95,23 @@ def torture(stage: str, start: Path, num_kills: int, rng: random.Random, folder:
     return counts | {"hash": expected, "seconds": duration}
 
 
-def torture_all(num_kills: int, seed: int, folder: Path) -> dict[str, dict]:
-    """Return the counts of both trainings; PPO starts from the undisturbed SFT policy."""
+def torture_all(num_kills: int, stages: list[str], seed: int, folder: Path) -> dict[str, dict]:
+    """Return the counts of the trainings; PPO starts from the undisturbed SFT policy."""
     rng, start = random.Random(seed), new_home(folder / "data")
     run = open_run("data", "tiny", 0, parse_settings(SETTINGS))
     run.make(lambda draft: corpus.write_corpus(run.config.data, 0, draft))
-    found = {"sft": torture("sft", start, num_kills, rng, folder)}
-    return found | {"ppo": torture("ppo", folder / "sft-whole", num_kills, rng, folder)}
+    starts = {"sft": start, "ppo": folder / "sft-whole"}
+    return {stage: torture(stage, starts[stage], num_kills, rng, folder) for stage in stages}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=12, help="at least so many for each training")
+    parser.add_argument("--only-sft", action="store_true", help="leave PPO out")
     parser.add_argument("--seed", type=int, default=0, help="draws the moments")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = torture_all(args.kills, args.seed, Path(folder))
+        found = torture_all(args.kills, ["sft"] if args.only_sft else ["sft", "ppo"], args.seed, Path(folder))
     names = ("runs", "kills", "torn", "crashes", "differing", "hash", "seconds")
     print("training", *(f"{name:>12}" for name in names))
     for stage, counts in found.items():

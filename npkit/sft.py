@@ -12,9 +12,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallba
 
 from npkit import processes
 from npkit.checkpoints import WholeCheckpoints
-from npkit.policy import build_policy, is_recurrent, save_policy, token_logprobs
-from npkit.profiles import Profile, SFTConfig
+from npkit.policy import Policy, build_policy, fits, generate, is_recurrent, save_policy, token_logprobs
+from npkit.profiles import PolicyConfig, Profile, SFTConfig
 
+NUM_SAMPLES = 200  # completions sampled to see how many are training prompts
 BLOCK_TOKENS = 256  # prompts are packed into rows of this many tokens: no padding, and cheap attention on a CPU
 LOGGED = {"loss": "train/loss", "grad_norm": "train/grad_norm", "learning_rate": "train/learning_rate",
           "mean_token_accuracy": "train/token_accuracy"}  # trl's name -> ours
@@ -54,6 +55,25 @@ def unigram_perplexity(train: Sequence[Sequence[int]], held_out: Sequence[Sequen
     total = counts.total() + num_tokens
     tokens = [token for row in held_out for token in row[1:]]
     return math.exp(-sum(math.log((counts[token] + 1) / total) for token in tokens) / len(tokens))
+
+
+def memorised_shares(policy: Policy, dataset: Dataset, config: PolicyConfig, seed: int) -> tuple[float, float]:
+    """Return the share of sampled prompts that occur word by word in training, and the share of new prefixes in these.
+
+    One completion is drawn for each of the first `NUM_SAMPLES` test prefixes that fit. A prefix is new where no prompt
+    trained on was cut to it: to continue it with a prompt of another prefix is no mere recall.
+    """
+    model, tokenizer = policy
+    rows = list(zip(dataset["split"], dataset["prefix"], dataset["prompt"]))
+    prompts, known = ({row[column] for row in rows if row[0] == "sft"} for column in (2, 1))
+    prefixes = list(dict.fromkeys(prefix for split, prefix, _ in rows if split == "test"))
+    fitting = fits(tokenizer, prefixes, config.max_prefix_tokens)
+    prefixes = [prefix for prefix, ok in zip(prefixes, fitting) if ok][:NUM_SAMPLES]
+    completions = generate(model, tokenizer, prefixes, generator_seed=seed,
+                           max_new_tokens=config.max_prompt_tokens - config.max_prefix_tokens)
+    memorised = [prefix for prefix, rest in zip(prefixes, completions) if prefix + rest in prompts]
+    new = sum(prefix not in known for prefix in memorised)
+    return len(memorised) / max(1, len(prefixes)), new / max(1, len(memorised))
 
 
 # 3. Train ------------------------------------------------------------------------------------------------------------
@@ -139,6 +159,8 @@ def write_policy(dataset: Dataset, profile: Profile, seed: int, folder: Path, sc
     save_policy(model, tokenizer, folder / "model")
     pd.DataFrame(rows).to_json(folder / "metrics.jsonl", orient="records", lines=True)
     train = encode_prompts(tokenizer, prompts_of(dataset, "sft"), profile.policy.max_prompt_tokens)
+    memorised, new = memorised_shares((model, tokenizer), dataset, profile.policy, seed)
     return {"train/loss": rows[-2]["train/loss"], "eval/perplexity": rows[-1]["eval/perplexity"],
             "sft/num_steps": rows[-1]["step"], "sft/cut_share": cut_share(tokenizer, train),
+            "sft/memorised_share": memorised, "sft/memorised_new_prefix_share": new,
             "train/num_processes": processes.count()}

@@ -138,3 +138,14 @@ def test_two_processes_train_as_one_does_killed_or_not(tmp_path, monkeypatch, np
         assert all(torch.allclose(value, ours[name], atol=2e-3) for name, value in weights(stage).items())
         for name in ("train/loss", "eval/perplexity") if stage == "sft" else ("objective/score", "policy/entropy"):
             assert two[name] == pytest.approx(metrics[name], rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_change_no_bit(tmp_path):
+    """A small round of the benchmark, SFT only; a killed PPO is in the test above and in test_ppo.py."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    found = subprocess.run([sys.executable, str(ROOT / "benchmarks/kills.py"), "--kills", "4", "--only-sft"],
+                           env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr[-3000:]
+    [row] = [line.split() for line in found.stdout.splitlines() if line.startswith("sft")]
+    assert int(row[2]) == 4
