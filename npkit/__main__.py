@@ -26,6 +26,7 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"npkit {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     add_run(verbs)
+    add_train(verbs)
     add_status(verbs)
     add_optimize(verbs)
     add_report(verbs)
@@ -65,6 +66,15 @@ def add_run(verbs) -> None:
     verb.add_argument("--check", type=Path, metavar="FILE",
                       help="compare metrics with {stage: {metric: {value, tolerance}}}; exit code 3 when one is off")
     verb.add_argument("--refresh", action="store_true", help="write this run's values into the file of --check")
+
+
+def add_train(verbs) -> None:
+    verb = add_verb(verbs, "train", train, "Make the artifact of one training without its notebook; torchrun starts "
+                    "it as several processes.", "npkit train sft --set sft.num_epochs=1")
+    verb.add_argument("stage", choices=("sft", "ppo"), help="which training")
+    add_choice(verb)
+    verb.add_argument("--processes", type=int, default=0, metavar="N",
+                      help="refuse to run as another number of processes than N")
 
 
 def add_status(verbs) -> None:
@@ -145,6 +155,17 @@ def run(args: argparse.Namespace) -> int:
         study.refresh_expected(args.check, planned.runs, expected)
         print(f"npkit: {args.check} now expects this run's values", file=sys.stderr)
     return 3 if wrong and not args.refresh else 0
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train and print where the artifact is, and its metrics."""
+    from npkit import processes
+    from npkit.profiles import parse_settings
+    from npkit.train import train
+    artifact = train(args.stage, args.profile, args.seed, parse_settings(args.settings), args.processes)
+    if processes.is_main():
+        print(artifact.path, *(f"{name} {value:.6g}" for name, value in artifact.metrics.items()), sep="\n")
+    return 0
 
 
 def status(args: argparse.Namespace) -> int:

@@ -12,21 +12,32 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
-from npkit.policy import encode_prefixes, save_policy
+from npkit.checkpoints import WholeCheckpoints
+from npkit.policy import encode_prefixes, max_tokens, save_policy
 from npkit.ppo import MAX_GRAD_NORM, Reward, describe, save_samples, score, summarize
 from npkit.ppo_math import token_rewards
 from npkit.profiles import PPOConfig
 
-TRAINERS = {"grpo": (trl.GRPOTrainer, trl.GRPOConfig), "rloo": (trl.RLOOTrainer, trl.RLOOConfig)}
 LOGGED = {"loss": "policy/loss", "clip_ratio/region_mean": "policy/clipfrac",
           "frac_reward_zero_std": "group/same_score_share"}  # trl's name -> ours
 OURS = ("objective/", "policy/")
 
 
+class GRPOTrainer(WholeCheckpoints, trl.GRPOTrainer):
+    """trl's trainer, with checkpoints that are whole or not there."""
+
+
+class RLOOTrainer(WholeCheckpoints, trl.RLOOTrainer):
+    """trl's trainer, with checkpoints that are whole or not there."""
+
+
+TRAINERS = {"grpo": (GRPOTrainer, trl.GRPOConfig), "rloo": (RLOOTrainer, trl.RLOOConfig)}
+
+
 # 1. Trainer ----------------------------------------------------------------------------------------------------------
 def group_trainer(learner: PreTrainedModel, ref_model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast,
                   prefixes: Sequence[str], reward: Reward, config: PPOConfig, *, seed: int, folder: Path,
-                  callbacks: Sequence[TrainerCallback]) -> trl.GRPOTrainer | trl.RLOOTrainer:
+                  callbacks: Sequence[TrainerCallback]) -> GRPOTrainer | RLOOTrainer:
     """Return the trainer of `config.algorithm`; one update of ours is `steps_per_update` steps of it."""
     save_policy(ref_model, tokenizer, folder / "reference")  # trl loads it from where the model's name points
     learner.config.name_or_path = str(folder / "reference")
@@ -107,7 +118,7 @@ class GroupReward:
                  log_metric: Callable[[str, float], None], **others) -> list[float]:
         """Return what each completion is paid; its KL is trl's to subtract."""
         config = self.config
-        prefix_ids = encode_prefixes(self.tokenizer, prompts, self.policy.config.n_positions - config.max_new_tokens)
+        prefix_ids = encode_prefixes(self.tokenizer, prompts, max_tokens(self.policy) - config.max_new_tokens)
         with torch.no_grad():
             rollout = describe(Actor(self.policy), self.ref_policy, self.tokenizer, prompts, prefix_ids,
                                completion_ids, config=config)

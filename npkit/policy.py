@@ -1,21 +1,24 @@
 """Policy: the language model that continues a prefix, with its tokenizer: built, loaded, saved, sampled, scored."""
 import hashlib
+import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
-    GPT2Config,
-    GPT2LMHeadModel,
     LogitsProcessor,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -24,6 +27,7 @@ from npkit.errors import NpkitError, PrefixTooLong
 from npkit.profiles import PolicyConfig, resolve
 
 EOS, PAD = "<|endoftext|>", "<|pad|>"
+FAST_GELU = "gelu_pytorch_tanh"  # gelu_new's formula in one kernel: 2.4 times faster on a CPU
 Policy = tuple[PreTrainedModel, PreTrainedTokenizerFast]
 
 
@@ -40,27 +44,46 @@ def train_tokenizer(prompts: Iterable[str], vocab_size: int) -> PreTrainedTokeni
 
 
 def build_policy(config: PolicyConfig, prompts: Iterable[str], seed: int) -> Policy:
-    """Return the pretrained policy, or a GPT-2 from scratch whose tokenizer is learnt from `prompts`."""
+    """Return the pretrained policy, or one from scratch whose tokenizer is learnt from `prompts`."""
     if config.pretrained:
         return load_policy(config.pretrained)
     tokenizer = train_tokenizer(prompts, config.vocab_size)
-    architecture = GPT2Config(
-        vocab_size=len(tokenizer), n_positions=config.max_prompt_tokens, n_embd=config.hidden_size,
-        n_layer=config.num_layers, n_head=config.num_heads, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-        activation_function="gelu_pytorch_tanh",  # gelu_new's formula in one kernel: 2.4 times faster on a CPU
-        bos_token_id=tokenizer.eos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return named_loss(GPT2LMHeadModel(architecture)), tokenizer
+        return named_loss(AutoModelForCausalLM.from_config(architecture(config, tokenizer))), tokenizer
+
+
+def architecture(config: PolicyConfig, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
+    """Return the configuration of a policy from scratch: GPT-2 of these sizes, or another kind of as many weights."""
+    width, sizes = config.hidden_size, {"num_hidden_layers": config.num_layers, "num_attention_heads": config.num_heads}
+    match config.architecture:
+        case "gpt2":
+            sizes |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "activation_function": FAST_GELU}
+        case "llama":  # a gated MLP has three matrices where GPT-2's has two
+            sizes |= {"intermediate_size": round(8 * width / 3)}
+        case "gpt_neox":
+            sizes |= {"intermediate_size": 4 * width, "hidden_act": FAST_GELU}
+        case "mamba":  # blocks without attention, of about half the weights
+            step = math.ceil(width / 16)  # rank of the step sizes; 16 states, 4 taps
+            block = 6 * width**2 + 2 * width * (2 * step + 32 + 16 + 7) + width
+            sizes = {"num_hidden_layers": max(1, round(config.num_layers * (12 * width**2 + 13 * width) / block))}
+    special = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id,
+               "pad_token_id": tokenizer.pad_token_id}
+    return AutoConfig.for_model(config.architecture, vocab_size=len(tokenizer), hidden_size=width,
+                                max_position_embeddings=config.max_prompt_tokens, tie_word_embeddings=True,
+                                **sizes, **special)
 
 
 def load_policy(name: str | Path) -> Policy:
     """Return the causal language model and tokenizer of a folder or hub id, with a pad token of its own."""
     source = resolve(str(name))
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)  # a GPU's bf16 is autocast's
+        config = AutoConfig.from_pretrained(source)
+        if getattr(config, "activation_function", "") == "gelu_new":
+            config.activation_function = FAST_GELU
+        model = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=torch.float32)  # bf16 is autocast's
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise NpkitError(f"policy {source!r} is no causal language model that can be loaded, neither a folder nor a "
                          f"reachable hub id: {str(error).splitlines()[0]}") from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers invents an empty one for a bare folder
@@ -93,6 +116,16 @@ def append_mean_token(model: PreTrainedModel) -> None:
     model.resize_token_embeddings(model.get_input_embeddings().num_embeddings + 1, mean_resizing=False)
     for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
         layer.weight[-1] = layer.weight[:-1].mean(0)
+
+
+def is_recurrent(model: PreTrainedModel) -> bool:
+    """Say whether the model carries a state from token to token, which no mask resets where a new prompt begins."""
+    return model._is_stateful
+
+
+def max_tokens(model: PreTrainedModel) -> int:
+    """Return the number of tokens the model takes; a pretrained Mamba takes any."""
+    return getattr(model.config, "max_position_embeddings", sys.maxsize)
 
 
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:
@@ -181,7 +214,7 @@ def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prefixe
     """
     if temperature <= 0:
         raise NpkitError(f"temperature must be above 0, got {temperature}; do_sample=False takes the likeliest tokens")
-    prefix_ids = encode_prefixes(tokenizer, prefixes, model.config.max_position_embeddings - max_new_tokens)
+    prefix_ids = encode_prefixes(tokenizer, prefixes, max_tokens(model) - max_new_tokens)
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, suppress_tokens=[tokenizer.pad_token_id],
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
@@ -212,7 +245,7 @@ def token_logprobs(model: PreTrainedModel, sequences: Sequence[Sequence[int]],
 def sequence_logprobs(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str],
                       completions: Sequence[str]) -> list[float]:
     """Return log p(completion, EOS | prefix) of each pair in nats: the sum over the completion's tokens and EOS."""
-    prefix_ids = encode_prefixes(tokenizer, prefixes, model.config.max_position_embeddings - 1)
+    prefix_ids = encode_prefixes(tokenizer, prefixes, max_tokens(model) - 1)
     completion_ids = tokenizer(list(completions), add_special_tokens=False)["input_ids"]
     sequences = [start + rest + [tokenizer.eos_token_id] for start, rest in zip(prefix_ids, completion_ids)]
     logprobs = token_logprobs(model, sequences)

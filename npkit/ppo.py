@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
+    AutoModelForCausalLM,
     GenerationConfig,
     GPT2LMHeadModel,
     PreTrainedTokenizerFast,
@@ -26,9 +27,10 @@ from transformers import (
     TrainingArguments,
 )
 
+from npkit import processes
 from npkit.checkpoints import WholeCheckpoints, saving
 from npkit.errors import NpkitError
-from npkit.policy import encode_prefixes, pad, save_policy
+from npkit.policy import encode_prefixes, max_tokens, pad, save_policy
 from npkit.ppo_math import (
     clip_fraction,
     estimate_advantages,
@@ -44,7 +46,6 @@ from npkit.ppo_math import (
 )
 from npkit.profiles import PPOConfig
 from npkit.rails import HeldOut, Rails, best_folder, best_row
-from npkit.sft import newest_checkpoint
 
 Reward = Callable[[list[str], list[str]], Sequence[float]]  # prefixes, completions -> one score each
 MAX_GRAD_NORM = 1.0
@@ -63,9 +64,12 @@ class ActorCritic(nn.Module):
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
         self.policy = policy
-        self.critic = copy.deepcopy(policy.transformer)
-        self.critic.h = self.critic.h[:max(1, policy.config.n_layer // 2)]
-        self.value_head = nn.Linear(policy.config.n_embd, 1, device=policy.device)
+        self.critic = copy.deepcopy(policy.base_model)
+        depth = policy.config.num_hidden_layers
+        [blocks] = [name for name, part in self.critic.named_children()
+                    if isinstance(part, nn.ModuleList) and len(part) == depth]
+        setattr(self.critic, blocks, getattr(self.critic, blocks)[:max(1, depth // 2)])
+        self.value_head = nn.Linear(policy.config.hidden_size, 1, device=policy.device)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
 
@@ -107,8 +111,8 @@ class Rollout:
 def roll_out(model: ActorCritic, ref_policy: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast,
              prefixes: list[str], config: PPOConfig) -> Rollout:
     """Return one sampled completion per prefix, and what policy, reference policy and critic say of its tokens."""
-    prefix_ids = encode_prefixes(tokenizer, prefixes, model.policy.config.n_positions - config.max_new_tokens)
-    completion_ids = sample(model.policy, tokenizer, prefix_ids, config)
+    prefix_ids = encode_prefixes(tokenizer, prefixes, max_tokens(model.policy) - config.max_new_tokens)
+    completion_ids = processes.from_main(sample(model.policy, tokenizer, prefix_ids, config))
     return describe(model, ref_policy, tokenizer, prefixes, prefix_ids, completion_ids, config=config)
 
 
@@ -190,17 +194,19 @@ def ppo_loss(model: ActorCritic, rollout: Rollout, advantages: Tensor, returns: 
 
 def update(model: ActorCritic, optimizer: torch.optim.Optimizer, rollout: Rollout, advantages: Tensor,
            returns: Tensor, *, config: PPOConfig) -> dict[str, float]:
-    """Step on every minibatch of every PPO epoch; return the metrics' means."""
+    """Step on every minibatch of every PPO epoch, each process on its rows of it; return the metrics' means."""
     metrics = []
     for rows in minibatches(len(rollout.prefixes), config):
+        num_actions, rows = rollout.mask[rows].sum(), processes.share(rows)
         part = rollout.select(rows)
-        time = part.mask.shape[1]
+        time, weight = part.mask.shape[1], part.mask.sum() / num_actions
         loss, values = ppo_loss(model, part, advantages[rows, :time], returns[rows, :time], config)
-        loss.backward()
+        (weight * loss).backward()
+        processes.add_gradients(model)
         nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
         optimizer.step()
         optimizer.zero_grad()
-        metrics.append(values)
+        metrics.append({name: processes.add_up(weight * value) for name, value in values.items()})
     return {name: float(torch.stack([values[name] for values in metrics]).mean()) for name in metrics[0]}
 
 
@@ -243,8 +249,10 @@ class PPOTrainer(WholeCheckpoints, Trainer):
     def training_step(self, model: nn.Module, inputs: dict, num_items_in_batch: int | None = None) -> Tensor:
         """Make one PPO update; Trainer's own step after it finds no gradient and only moves the schedule."""
         model, config = self.model, self.config
-        rollout = roll_out(model, self.ref_policy, self.processing_class, inputs["prefixes"], config)
-        scores = score(rollout, self.reward)
+        prefixes = processes.collect(inputs["prefixes"])  # every process draws the whole rollout, and judges its part
+        rollout = roll_out(model, self.ref_policy, self.processing_class, prefixes, config)
+        mine = rollout.select(processes.share(torch.arange(len(prefixes))))
+        scores = rollout.logprobs.new_tensor(processes.collect(score(mine, self.reward).tolist()))
         penalised = scores - config.missing_eos_penalty * ~rollout.finished
         rewards = token_rewards(penalised, rollout.logprobs, rollout.ref_logprobs, rollout.mask, config.kl_coef)
         advantages, returns = estimate_advantages(rewards, rollout.values, rollout.mask, config.gamma, config.lam)
@@ -252,7 +260,8 @@ class PPOTrainer(WholeCheckpoints, Trainer):
         losses = update(model, self.optimizer, rollout, advantages, returns, config=config)
         explained = float(explained_variance(rollout.values, returns, rollout.mask))
         self.metrics = summarize(rollout, scores, rewards) | {"value/explained_variance": explained} | losses
-        save_samples(self.args.output_dir, self.state.global_step + 1, rollout, scores)
+        if processes.is_main():
+            save_samples(self.args.output_dir, self.state.global_step + 1, rollout, scores)
         return scores.new_tensor(losses["policy/loss"] + config.vf_coef * losses["value/loss"])
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -270,7 +279,7 @@ class PPOTrainer(WholeCheckpoints, Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         folder = Path(resume_from_checkpoint)
-        policy = GPT2LMHeadModel.from_pretrained(folder)
+        policy = AutoModelForCausalLM.from_pretrained(folder)
         self.model.policy.load_state_dict(policy.state_dict())
         self.model.load_state_dict(load_file(folder / "critic.safetensors"), strict=False)
 
@@ -292,6 +301,9 @@ def train_ppo(model: GPT2LMHeadModel, ref_model: GPT2LMHeadModel, tokenizer: Pre
         raise NpkitError("ppo.final_policy is best, but there are no held-out prefixes to tell which policy that is")
     for texts in (prefixes, heldout):
         encode_prefixes(tokenizer, list(texts), max_prompt_tokens - config.max_new_tokens)  # raises if one is too long
+    processes.divide(config.minibatch_size, "ppo.minibatch_size")
+    if config.algorithm != "ppo" and processes.count() > 1:
+        raise NpkitError(f"{config.algorithm} trains in one process, here are {processes.count()}; ppo takes several")
     folder = Path(folder)
     learner = model if config.algorithm == "ppo" else copy.deepcopy(model)  # trl patches the model it trains
     watch = [Rails(config, folder)]
@@ -309,11 +321,11 @@ def train_ppo(model: GPT2LMHeadModel, ref_model: GPT2LMHeadModel, tokenizer: Pre
     trainer.remove_callback(PrinterCallback)
     with warnings.catch_warnings():  # a property that trl reads at every step
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        trainer.train(resume_from_checkpoint=newest_checkpoint(folder))
+        trainer.train_on(learner)
     rows = [row for row in trainer.state.log_history if "update" in row]
     best = best_row(rows)
     if best and config.final_policy == "best":
-        learner = GPT2LMHeadModel.from_pretrained(best_folder(folder, best["update"]))
+        learner = AutoModelForCausalLM.from_pretrained(best_folder(folder, best["update"]))
     model.load_state_dict(learner.state_dict())
     return rows
 
@@ -322,7 +334,8 @@ def training_arguments(config: PPOConfig, seed: int, folder: Path, device: torch
     """Return Trainer's settings for one PPO run: one step an update, a log line each, two checkpoints kept."""
     arguments = TrainingArguments(
         output_dir=str(folder), seed=seed, max_steps=config.num_updates, learning_rate=config.learning_rate,
-        per_device_train_batch_size=config.episodes_per_update, lr_scheduler_type="constant",
+        per_device_train_batch_size=processes.divide(config.episodes_per_update, "ppo.episodes_per_update"),
+        lr_scheduler_type="constant",
         max_grad_norm=MAX_GRAD_NORM, dataloader_drop_last=True, remove_unused_columns=False, logging_steps=1,
         save_steps=config.save_updates, save_total_limit=2, use_cpu=device.type == "cpu", dataloader_pin_memory=False,
         disable_tqdm=True, report_to="none")
@@ -348,6 +361,7 @@ def write_policy(folder: Path, model: GPT2LMHeadModel, tokenizer: PreTrainedToke
     samples.to_parquet(Path(folder) / "samples.parquet")
     last = table.tail(max(1, len(table) // 10)).mean()
     metrics = {"objective/first_score": rows[0]["objective/score"], "episodes": rows[-1]["episodes"],
+               "train/num_processes": processes.count(),
                **{name: last[name] for name in table if "/" in name}}
     best = best_row(rows)
     if best and kept:

@@ -14,6 +14,7 @@ from npkit.errors import NpkitError
 PACKAGE = Path(__file__).parent
 MAY_BE_ZERO = {"max_steps", "num_threads", "sat_tolerance", "prune_factor", "eval_updates"}  # others: at least 1
 KINDS = {float: "a number", int: "a whole number", str: "a string", bool: "true or false"}
+ARCHITECTURES = ("gpt2", "llama", "gpt_neox", "mamba")
 JUDGE_KINDS = ("pickscore", "aesthetic", "clipscore", "text_function")
 ALGORITHMS, FINAL_POLICIES = ("ppo", "grpo", "rloo"), ("last", "best")
 
@@ -34,8 +35,9 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """The language model: a pretrained one, or a GPT-2 architecture of these sizes from scratch."""
+    """The language model: a pretrained one, or one of these sizes from scratch."""
     pretrained: str = ""             # hub id or folder; empty: from scratch
+    architecture: str = "gpt2"       # from scratch: gpt2, or llama, gpt_neox or mamba of as many weights (within 10 %)
     num_layers: int = 4
     hidden_size: int = 128
     num_heads: int = 4
@@ -307,6 +309,11 @@ def _check(profile: Profile) -> None:
     if profile.neurologic.compat not in COMPAT:
         raise NpkitError(f"neurologic.compat is empty or one of {', '.join(filter(None, COMPAT))}, "
                          f"got {profile.neurologic.compat!r}")
+    policy = profile.policy
+    if policy.architecture not in ARCHITECTURES:
+        raise NpkitError(f"policy.architecture is one of {', '.join(ARCHITECTURES)}, got {policy.architecture!r}")
+    if policy.pretrained and policy.architecture != "gpt2":
+        raise NpkitError(f"policy.architecture is for a policy from scratch: {policy.pretrained!r} has its own")
     for judge in profile.judges:
         if judge.kind not in JUDGE_KINDS:
             raise NpkitError(f"judges.{judge.name}.kind is one of {', '.join(JUDGE_KINDS)}, got {judge.kind!r}")

@@ -8,10 +8,11 @@ from pathlib import Path
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
+from npkit import processes
+from npkit.checkpoints import newest_checkpoint
 from npkit.errors import NpkitError
 from npkit.policy import generate, save_policy
 from npkit.profiles import PPOConfig
-from npkit.sft import newest_checkpoint
 
 
 # 1. What stops a run -------------------------------------------------------------------------------------------------
@@ -45,7 +46,7 @@ class Rails(TrainerCallback):
     def reject(self, step: int) -> None:
         """Take a checkpoint out of those that a run is resumed from; it stays as `rejected-` and its step."""
         checkpoint, rejected = self.folder / f"checkpoint-{step}", self.folder / f"rejected-{step}"
-        if checkpoint.exists():
+        if processes.is_main() and checkpoint.exists():
             shutil.rmtree(rejected, ignore_errors=True)
             os.rename(checkpoint, rejected)
 

@@ -1,5 +1,4 @@
 """SFT: supervised fine-tuning, in which the policy learns to write prompts as people do."""
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -11,10 +10,12 @@ import trl
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
 
+from npkit import processes
 from npkit.checkpoints import WholeCheckpoints
-from npkit.policy import build_policy, save_policy, token_logprobs
-from npkit.profiles import Profile, SFTConfig
+from npkit.policy import Policy, build_policy, fits, generate, is_recurrent, save_policy, token_logprobs
+from npkit.profiles import PolicyConfig, Profile, SFTConfig
 
+NUM_SAMPLES = 200  # completions sampled to see how many are training prompts
 BLOCK_TOKENS = 256  # prompts are packed into rows of this many tokens: no padding, and cheap attention on a CPU
 LOGGED = {"loss": "train/loss", "grad_norm": "train/grad_norm", "learning_rate": "train/learning_rate",
           "mean_token_accuracy": "train/token_accuracy"}  # trl's name -> ours
@@ -56,33 +57,57 @@ def unigram_perplexity(train: Sequence[Sequence[int]], held_out: Sequence[Sequen
     return math.exp(-sum(math.log((counts[token] + 1) / total) for token in tokens) / len(tokens))
 
 
+def memorised_shares(policy: Policy, dataset: Dataset, config: PolicyConfig, seed: int) -> tuple[float, float]:
+    """Return the share of sampled prompts that occur word by word in training, and the share of new prefixes in these.
+
+    One completion is drawn for each of the first `NUM_SAMPLES` test prefixes that fit. A prefix is new where no prompt
+    trained on was cut to it: to continue it with a prompt of another prefix is no mere recall.
+    """
+    model, tokenizer = policy
+    rows = list(zip(dataset["split"], dataset["prefix"], dataset["prompt"]))
+    prompts, known = ({row[column] for row in rows if row[0] == "sft"} for column in (2, 1))
+    prefixes = list(dict.fromkeys(prefix for split, prefix, _ in rows if split == "test"))
+    fitting = fits(tokenizer, prefixes, config.max_prefix_tokens)
+    prefixes = [prefix for prefix, ok in zip(prefixes, fitting) if ok][:NUM_SAMPLES]
+    completions = generate(model, tokenizer, prefixes, generator_seed=seed,
+                           max_new_tokens=config.max_prompt_tokens - config.max_prefix_tokens)
+    memorised = [prefix for prefix, rest in zip(prefixes, completions) if prefix + rest in prompts]
+    new = sum(prefix not in known for prefix in memorised)
+    return len(memorised) / max(1, len(prefixes)), new / max(1, len(memorised))
+
+
 # 3. Train ------------------------------------------------------------------------------------------------------------
-def newest_checkpoint(folder: Path) -> str | None:
-    """Return the newest checkpoint that was written whole, None where there is none."""
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2])):
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_text())  # written last
-        except (OSError, ValueError):
-            continue
-        if any(checkpoint.glob("rng_state*.pth")):
-            return str(checkpoint)
-    return None
+class SFTTrainer(WholeCheckpoints, trl.SFTTrainer):
+    """trl's SFTTrainer, which takes the loss over whole prompts, with checkpoints that can be trusted."""
 
 
-def trainer_settings(config: SFTConfig, *, rows_per_step: int, seed: int, folder: Path, block: int,
+def trainer_settings(config: SFTConfig, *, packing: bool, rows_per_step: int, seed: int, folder: Path, block: int,
                      on_cpu: bool) -> trl.SFTConfig:
-    """Return trl's settings: packed rows one at a time, summed into steps of `rows_per_step`."""
+    """Return trl's settings: steps of `rows_per_step` packed rows, one at a time, or of one padded batch of prompts."""
+    rows = processes.divide(rows_per_step, f"the {'packed rows' if packing else 'prompts'} of a step (sft.batch_size)")
     return trl.SFTConfig(
         output_dir=str(folder), seed=seed, data_seed=seed, use_cpu=on_cpu, bf16=not on_cpu,
-        packing=True, max_length=block, per_device_train_batch_size=1, gradient_accumulation_steps=rows_per_step,
+        packing=packing, max_length=block, per_device_train_batch_size=1 if packing else rows,
+        gradient_accumulation_steps=rows if packing else 1, ddp_find_unused_parameters=False,
         num_train_epochs=config.num_epochs, max_steps=config.max_steps or -1,
         learning_rate=config.learning_rate, lr_scheduler_type="cosine", warmup_steps=config.warmup_share,
         weight_decay=config.weight_decay, gradient_checkpointing=False, activation_checkpointing=False,
         save_steps=config.save_steps, save_total_limit=2, logging_steps=1, disable_tqdm=True, report_to=[])
 
 
-class Trainer(WholeCheckpoints, trl.SFTTrainer):
-    """trl's trainer, with checkpoints that are whole or not there."""
+def build_trainer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, sequences: Sequence[Sequence[int]],
+                  config: SFTConfig, *, packing: bool, seed: int, folder: Path, max_prompt_tokens: int,
+                  callbacks: Sequence[TrainerCallback] = ()) -> SFTTrainer:
+    """Return the trainer of `model` on encoded prompts, packed into rows of `BLOCK_TOKENS` or padded as they are."""
+    block = max(BLOCK_TOKENS, max_prompt_tokens)
+    mean_tokens = sum(map(len, sequences)) / len(sequences)
+    rows = max(1, round(config.batch_size * mean_tokens / block)) if packing else config.batch_size
+    settings = trainer_settings(config, packing=packing, rows_per_step=rows, seed=seed, folder=folder, block=block,
+                                on_cpu=model.device.type == "cpu")
+    trainer = SFTTrainer(model, args=settings, train_dataset=Dataset.from_dict({"input_ids": list(sequences)}),
+                         processing_class=tokenizer, callbacks=list(callbacks))
+    trainer.remove_callback(PrinterCallback)  # it prints every row of the log
+    return trainer
 
 
 def history(log: Sequence[dict]) -> list[dict]:
@@ -111,14 +136,9 @@ def train_sft(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, datase
     """
     train, validation = (encode_prompts(tokenizer, prompts_of(dataset, split), max_prompt_tokens)
                          for split in ("sft", "validation"))
-    block = max(BLOCK_TOKENS, max_prompt_tokens)
-    mean_tokens = sum(map(len, train)) / len(train)
-    settings = trainer_settings(config, rows_per_step=max(1, round(config.batch_size * mean_tokens / block)),
-                                seed=seed, folder=folder, block=block, on_cpu=model.device.type == "cpu")
-    trainer = Trainer(model, args=settings, train_dataset=Dataset.from_dict({"input_ids": train}),
-                      processing_class=tokenizer, callbacks=list(callbacks))
-    trainer.remove_callback(PrinterCallback)  # it prints every row of the log
-    trainer.train(resume_from_checkpoint=newest_checkpoint(folder))
+    trainer = build_trainer(model, tokenizer, train, config, packing=not is_recurrent(model), seed=seed,
+                            folder=folder, max_prompt_tokens=max_prompt_tokens, callbacks=callbacks)
+    trainer.train_on(model)
     rows = history(trainer.state.log_history)
     value = perplexity(model, validation)
     return [*rows, {"step": trainer.state.global_step, "eval/loss": math.log(value), "eval/perplexity": value}]
@@ -127,12 +147,20 @@ def train_sft(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, datase
 # 4. All of it --------------------------------------------------------------------------------------------------------
 def write_policy(dataset: Dataset, profile: Profile, seed: int, folder: Path, scratch: Path, device: torch.device,
                  callbacks: Sequence[TrainerCallback] = ()) -> dict[str, float]:
-    """Train the SFT policy into `folder`/model and metrics.jsonl, with checkpoints in `scratch`; return its metrics."""
+    """Train the SFT policy into `folder`/model and metrics.jsonl, with checkpoints in `scratch`; return its metrics.
+
+    Of several processes only the main one writes and measures; the others return nothing.
+    """
     model, tokenizer = build_policy(profile.policy, prompts_of(dataset, "sft"), seed)
     rows = train_sft(model.to(device), tokenizer, dataset, profile.sft, seed=seed, folder=scratch,
                      max_prompt_tokens=profile.policy.max_prompt_tokens, callbacks=callbacks)
+    if not processes.is_main():
+        return {}
     save_policy(model, tokenizer, folder / "model")
     pd.DataFrame(rows).to_json(folder / "metrics.jsonl", orient="records", lines=True)
     train = encode_prompts(tokenizer, prompts_of(dataset, "sft"), profile.policy.max_prompt_tokens)
+    memorised, new = memorised_shares((model, tokenizer), dataset, profile.policy, seed)
     return {"train/loss": rows[-2]["train/loss"], "eval/perplexity": rows[-1]["eval/perplexity"],
-            "sft/num_steps": rows[-1]["step"], "sft/cut_share": cut_share(tokenizer, train)}
+            "sft/num_steps": rows[-1]["step"], "sft/cut_share": cut_share(tokenizer, train),
+            "sft/memorised_share": memorised, "sft/memorised_new_prefix_share": new,
+            "train/num_processes": processes.count()}

@@ -1,95 +1,169 @@
-"""Checkpoints on a full disk: the error says so, the last good one is whole, and the run goes on from it to the bit."""
-import copy
+"""Checkpoints: torn ones are passed over, strange ones refused, and what was cut is trained again to the same bits."""
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
 
-from npkit import policy, sft
-from npkit.checkpoints import saving
+from npkit import checkpoints, policy, ppo, sft
 from npkit.errors import NpkitError
-from npkit.policy import Policy, load_policy
-from npkit.ppo import read_samples, train_ppo
 from npkit.profiles import PolicyConfig, PPOConfig, SFTConfig
 
 SIZES = PolicyConfig(num_layers=1, hidden_size=32, num_heads=2, vocab_size=320, max_prompt_tokens=48)
-PROMPTS = [f"a {subject}, {style}" for subject in ("cat", "castle", "moon") for style in ("oil painting", "8k")] * 4
-
-PREFIXES = ["a cat", "a castle", "a moon", "a castle in the snow"] * 4
-CONFIG = PPOConfig(num_updates=4, episodes_per_update=8, minibatch_size=4, num_ppo_epochs=2, max_new_tokens=6,
-                   learning_rate=1e-3, save_updates=2)
-
-
-def share_of_a(prefixes: list[str], completions: list[str]) -> list[float]:
-    """The toy reward: the share of letters a."""
-    return [text.count("a") / max(1, len(text)) for text in completions]
+PROMPTS = [f"a {subject}, {style}, {word}" for subject in ("cat", "moon") for style in ("oil painting", "8 k")
+           for word in ("golden hour", "sharp focus", "by alphonse mucha")]
+DATA = Dataset.from_dict({"prompt": PROMPTS * 4, "split": (["validation"] + ["sft"] * 11) * 4})
+CONFIG = SFTConfig(max_steps=6, batch_size=32, learning_rate=5e-3, save_steps=2)
 
 
-def fresh() -> Policy:
-    """Return the same small policy each time."""
-    return policy.build_policy(SIZES, PROMPTS, seed=0)
+def train(folder: Path, sizes: PolicyConfig = SIZES):
+    """Train a small policy with checkpoints in `folder`; return its rows and its weights."""
+    model, tokenizer = policy.build_policy(sizes, PROMPTS, seed=0)
+    rows = sft.train_sft(model, tokenizer, DATA, CONFIG, seed=0, folder=folder, max_prompt_tokens=48)
+    return rows, model.state_dict()
 
 
-def fill(disk, leave: int) -> None:
-    """Write a file that leaves about `leave` bytes of the disk free."""
-    with open(disk / "ballast", "wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            file.truncate(max(0, file.tell() - leave))
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished training: its folder, with checkpoints 4 and 6, its rows and weights."""
+    folder = tmp_path_factory.mktemp("trained")
+    return folder, *train(folder)
 
 
-@pytest.mark.parametrize(("leave", "left_out"), [(0, "samples-000004.parquet"), (100_000, "checkpoint-4")])
-def test_ppo_on_a_full_disk_keeps_the_last_checkpoint(small_disk, tmp_path, leave, left_out):
-    model, tokenizer = fresh()
-    calls = []
-
-    def filling(prefixes, completions):
-        calls.append(1)
-        if len(calls) == 4:
-            fill(small_disk, leave)
-        return share_of_a(prefixes, completions)
-
-    def train(folder, reward, trained):
-        return train_ppo(trained, copy.deepcopy(model), tokenizer, PREFIXES, reward, CONFIG, seed=3, folder=folder,
-                         max_prompt_tokens=48)
-
-    with pytest.raises(NpkitError, match=rf"{left_out} cannot be written .*; the checkpoints before it are kept: free"):
-        train(small_disk / "work", filling, copy.deepcopy(model))
-    assert not (small_disk / "work" / left_out).exists(), "no half of it stays"
-    newest = sft.newest_checkpoint(small_disk / "work")
-    assert newest.endswith("checkpoint-2")
-    load_policy(newest)
-    (small_disk / "ballast").unlink()
-    resumed, whole = copy.deepcopy(model), copy.deepcopy(model)
-    assert train(small_disk / "work", share_of_a, resumed) == train(tmp_path / "whole", share_of_a, whole)
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(resumed.parameters(), whole.parameters(), strict=True))
-    assert read_samples(small_disk / "work").equals(read_samples(tmp_path / "whole"))
+@pytest.fixture
+def folder(trained, tmp_path) -> Path:
+    """A copy of the finished training's folder."""
+    return Path(shutil.copytree(trained[0], tmp_path / "copy"))
 
 
-def test_sft_on_a_full_disk_keeps_the_last_checkpoint(small_disk):
-    class Filling(TrainerCallback):
-        """Fills the disk after the first checkpoint."""
-
-        def on_step_end(self, args, state, control, **others):
-            if state.global_step == 3:
-                fill(small_disk, leave=100_000)
-
-    model, tokenizer = fresh()
-    data = Dataset.from_dict({"prompt": PROMPTS, "split": ["sft"] * 20 + ["validation"] * 4})
-    with pytest.raises(NpkitError, match="checkpoint-4 cannot be written .*; the checkpoints before it are kept: free"):
-        sft.train_sft(model, tokenizer, data, SFTConfig(max_steps=6, save_steps=2), seed=0, folder=small_disk / "work",
-                      max_prompt_tokens=48, callbacks=[Filling()])
-    assert sft.newest_checkpoint(small_disk / "work").endswith("checkpoint-2")
-    assert not (small_disk / "work" / "checkpoint-4").exists()
+def cut(file: Path, share: float = 0.6) -> None:
+    """Take the end off a file, as a kill or a full disk would."""
+    content = file.read_bytes()
+    file.write_bytes(content[:int(share * len(content))])
 
 
-def test_only_errors_of_writing_are_told_as_such(tmp_path):
-    with pytest.raises(KeyError), saving(tmp_path / "checkpoint-1"):
-        raise KeyError("a bug")
-    (tmp_path / "half").write_text("ha")
-    with pytest.raises(NpkitError, match=r"half cannot be written .OSError: No space left"), saving(tmp_path / "half"):
-        raise OSError("No space left on device")
-    assert not (tmp_path / "half").exists()
+def test_the_newest_checkpoint_is_taken(folder):
+    assert checkpoints.newest_checkpoint(folder) == str(folder / "checkpoint-6")
+    assert [path.name for path in checkpoints.checkpoints(folder)] == ["checkpoint-6", "checkpoint-4"]
+    assert checkpoints.newest_checkpoint(folder / "missing") is None
+
+
+@pytest.mark.parametrize("name", ["trainer_state.json", "model.safetensors", "optimizer.pt", "scheduler.pt",
+                                  "rng_state.pth", "processes.json"])
+def test_a_checkpoint_with_a_cut_or_missing_file_is_passed_over(folder, name):
+    cut(folder / "checkpoint-6" / name)
+    assert checkpoints.newest_checkpoint(folder) == str(folder / "checkpoint-4")
+    (folder / "checkpoint-6" / name).write_bytes(b"")
+    assert checkpoints.newest_checkpoint(folder) == str(folder / "checkpoint-4")
+    (folder / "checkpoint-6" / name).unlink()
+    assert checkpoints.newest_checkpoint(folder) == str(folder / "checkpoint-4")
+    (folder / "checkpoint-4" / name).unlink()
+    assert checkpoints.newest_checkpoint(folder) is None
+
+
+def test_a_checkpoint_of_several_processes_needs_the_generators_of_all(folder):
+    checkpoint = folder / "checkpoint-6"
+    (checkpoint / "processes.json").write_text('{"num_processes": 2}')
+    assert not checkpoints.is_whole(checkpoint)
+    for rank in range(2):
+        shutil.copy(checkpoint / "rng_state.pth", checkpoint / f"rng_state_{rank}.pth")
+    assert checkpoints.is_whole(checkpoint)
+    cut(checkpoint / "rng_state_1.pth")
+    assert not checkpoints.is_whole(checkpoint)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt"])
+def test_training_goes_on_from_the_last_whole_checkpoint_to_the_same_bits(trained, folder, name):
+    cut(folder / "checkpoint-6" / name)
+    rows, weights = train(folder)
+    assert rows == trained[1]
+    assert all(torch.equal(weights[key], value) for key, value in trained[2].items())
+    assert checkpoints.is_whole(folder / "checkpoint-6")
+
+
+def test_a_finished_training_is_only_read(trained, folder):
+    before = (folder / "checkpoint-6/trainer_state.json").stat().st_mtime_ns
+    rows, weights = train(folder)
+    assert rows == trained[1]
+    assert all(torch.equal(weights[key], value) for key, value in trained[2].items())
+    assert (folder / "checkpoint-6/trainer_state.json").stat().st_mtime_ns == before
+
+
+def test_ppo_resumed_from_its_last_update_makes_no_further_one(tmp_path):
+    """The updates end in the middle of an epoch over the prefixes, where Trainer would go on."""
+    config = PPOConfig(num_updates=3, episodes_per_update=4, minibatch_size=4, num_ppo_epochs=1, max_new_tokens=4,
+                       save_updates=1)
+    found = []
+    for _ in range(2):
+        model, tokenizer = policy.build_policy(SIZES, PROMPTS, seed=0)
+        ref_model, _ = policy.build_policy(SIZES, PROMPTS, seed=0)
+        rows = ppo.train_ppo(model, ref_model, tokenizer, ["a cat", "a moon"] * 10,
+                             lambda prefixes, completions: [len(text) for text in completions], config, seed=0,
+                             folder=tmp_path, max_prompt_tokens=48)
+        found.append((rows, model.state_dict()))
+    (rows, weights), (again, same) = found
+    assert [row["update"] for row in rows] == [1, 2, 3]
+    assert again == rows
+    assert all(torch.equal(weights[key], same[key]) for key in weights)
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"hidden_size": 64}, "hidden_size 32 where this one has 64"),
+    ({"num_layers": 2}, "num_hidden_layers 1 where this one has 2"),
+    ({"vocab_size": 300}, "where this one has 300"),
+])
+def test_a_checkpoint_of_another_model_is_refused(folder, changes, words):
+    with pytest.raises(NpkitError, match="is a checkpoint of another model") as caught:
+        train(folder, PolicyConfig(**{**vars(SIZES), **changes}))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+    assert checkpoints.newest_checkpoint(folder) == str(folder / "checkpoint-6"), "nothing was lost"
+
+
+def test_a_checkpoint_of_two_processes_is_refused_by_one(folder):
+    checkpoint = folder / "checkpoint-6"
+    for rank in range(2):
+        shutil.copy(checkpoint / "rng_state.pth", checkpoint / f"rng_state_{rank}.pth")
+    (checkpoint / "processes.json").write_text(json.dumps({"num_processes": 2}))
+    with pytest.raises(NpkitError, match=r"was written by 2 process\(es\) and this run has 1"):
+        train(folder)
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from transformers import TrainerCallback
+sys.path.insert(0, {tests!r})
+import test_checkpoints as own
+from npkit import policy, sft
+from npkit.errors import NpkitError
+
+class Full(TrainerCallback):
+    def on_save(self, args, state, control, **others):
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))  # from now on files are cut
+
+model, tokenizer = policy.build_policy(own.SIZES, own.PROMPTS, seed=0)
+try:
+    sft.train_sft(model, tokenizer, own.DATA, own.CONFIG, seed=0, folder=Path({folder!r}), max_prompt_tokens=48,
+                  callbacks=[Full()])
+except NpkitError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize("limit", [40_000, 150_000])
+def test_a_full_disk_is_a_sentence_and_leaves_the_last_good_checkpoint(trained, tmp_path, limit):
+    """The first limit cuts the weights, the second one the optimizer's state, twice as large."""
+    code = FULL_DISK.format(tests=str(Path(__file__).parent), limit=limit, folder=str(tmp_path))
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    said = child.stderr.strip().splitlines()[-1]
+    assert child.returncode == 1
+    assert "checkpoint-4 cannot be written, is the disk full? (" in said
+    assert said.endswith("free some space and run again, to go on from checkpoint-2")
+    assert checkpoints.newest_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+    rows, weights = train(tmp_path)
+    assert rows == trained[1]
+    assert all(torch.equal(weights[key], value) for key, value in trained[2].items())

@@ -9,7 +9,7 @@ import pytest
 from npkit.__main__ import build_parser, main
 from npkit.artifacts import STAGES, open_run
 
-VERBS = ("run", "status", "optimize", "report", "compare", "cache")
+VERBS = ("run", "train", "status", "optimize", "report", "compare", "cache")
 
 
 def refuse(capsys, npkit_home, *arguments: str) -> str:
@@ -39,6 +39,9 @@ def refuse(capsys, npkit_home, *arguments: str) -> str:
     ("run --only 3_ppo", "unknown notebook '3_ppo'; known: 00_glyphworld"),
     ("run --only 03_ppo", "ppo needs the artifact of stage data (profile tiny, seed 0): run notebook"),
     ("run --chek file", "unrecognized arguments: --chek"),
+    ("train evaluation", "invalid choice: 'evaluation'"),
+    ("train ppo", "ppo needs the artifact of stage data"),
+    ("train sft --set policy.architecture=rnn", "policy.architecture is one of gpt2, llama, gpt_neox, mamba"),
     ("run --check /no/such/file.json", "cannot read expected metrics from /no/such/file.json"),
     ("run --set data.source=/no/such/prompts.txt", "/no/such/prompts.txt does not exist"),
     ("report no-such-run", "no run 'no-such-run'"),

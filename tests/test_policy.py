@@ -87,6 +87,44 @@ def test_what_cannot_be_loaded(built, tmp_path):
         policy.load_policy(tmp_path / "mixed")
 
 
+def test_folders_that_hold_no_policy(built, tmp_path):
+    notes, torn, strange = (tmp_path / name for name in ("notes", "torn", "strange"))
+    notes.mkdir()
+    (notes / "readme.txt").write_text("no model here")
+    for folder in (torn, strange):
+        policy.save_policy(*built, folder)
+    weights = (torn / "model.safetensors").read_bytes()
+    (torn / "model.safetensors").write_bytes(weights[:len(weights) // 2])
+    (strange / "config.json").write_text('{"model_type": "no_such_model"}')
+    for folder in (notes, torn, strange):
+        with pytest.raises(NpkitError, match="is no causal language model that can be loaded") as caught:
+            policy.build_policy(PolicyConfig(pretrained=str(folder)), [], seed=0)
+        assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_fast_gelu_of_a_loaded_gpt2_is_the_same_function(built, tmp_path):
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=len(built[1]), n_positions=64, n_embd=32, n_layer=2, n_head=2)).eval()
+    policy.save_policy(model, built[1], tmp_path)
+    loaded = policy.load_policy(tmp_path)[0].eval()
+    assert (model.config.activation_function, loaded.config.activation_function) == ("gelu_new", "gelu_pytorch_tanh")
+    ids = torch.arange(2, 60)[None]
+    with torch.no_grad():
+        assert torch.allclose(model(ids).logits, loaded(ids).logits, atol=1e-5)
+
+
+def test_the_loss_of_a_padded_batch_is_the_mean_over_its_tokens(built):
+    """GPT-2's loss has no name until `build_policy` gives it one; without it Trainer deflates padded batches."""
+    model, tokenizer = built
+    assert model.loss_type == "ForCausalLM"
+    ids, mask = policy.pad([tokenizer("a cat")["input_ids"], tokenizer(PROMPTS[1])["input_ids"]], model, "right")
+    logprobs = torch.cat(policy.token_logprobs(model, [row[keep].tolist() for row, keep in zip(ids, mask)]))
+    labels = ids.masked_fill(~mask, -100)
+    with torch.no_grad():
+        loss = model(input_ids=ids, attention_mask=mask, labels=labels, num_items_in_batch=len(logprobs)).loss
+    assert loss.item() == pytest.approx(-logprobs.mean().item(), abs=1e-5)
+
+
 def test_neither_order_nor_batches_change_a_completion(built):
     together = sample(built)
     assert sample(built, batch_size=2) == sample(built, batch_size=1) == together

@@ -281,7 +281,7 @@ def test_metrics_and_artifact(policy, tokenizer, tmp_path):
     loaded, _ = load_policy(tmp_path / "artifact" / "model")
     assert type(loaded) is GPT2LMHeadModel
     ids = tensor([[5, 6, 7]])
-    assert torch.equal(loaded(ids).logits, policy(ids).logits)
+    assert torch.allclose(loaded(ids).logits, policy(ids).logits, atol=1e-5)  # the same GELU by another kernel
 
 
 def test_checkpoints_are_plain_policies(policy, tokenizer, tmp_path):

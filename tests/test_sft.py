@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from transformers import TrainerCallback
 
 from npkit import policy, sft
@@ -59,19 +59,6 @@ def test_unigram_perplexity_by_hand():
     assert sft.unigram_perplexity([[1, 0, 0, 1]], [[1, 0, 1]], 2) == pytest.approx(1 / math.sqrt(3 / 5 * 2 / 5))
 
 
-def test_the_newest_whole_checkpoint(tmp_path):
-    for step, files in {5: ("trainer_state.json", "rng_state.pth"), 10: ("trainer_state.json", "rng_state.pth"),
-                        100: ("rng_state.pth",), 90: ("trainer_state.json",)}.items():
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        for name in files:
-            (tmp_path / f"checkpoint-{step}" / name).write_text("{}")
-    (tmp_path / "checkpoint-110").mkdir()
-    (tmp_path / "checkpoint-110/trainer_state.json").write_text('{"step": 1')  # killed while writing
-    (tmp_path / "checkpoint-110/rng_state.pth").touch()
-    assert sft.newest_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
-    assert sft.newest_checkpoint(tmp_path / "missing") is None
-
-
 def test_the_packed_loss_is_the_mean_over_all_tokens(data, tmp_path):
     """One step over the whole split: prompts packed into one row must not see each other."""
     model, tokenizer = fresh()
@@ -101,11 +88,24 @@ def test_training_teaches(data, tmp_path):
     assert rows[-1]["eval/perplexity"] < 0.5 * sft.unigram_perplexity(ids["sft"], ids["validation"], len(tokenizer))
 
 
+def test_memorised_shares_by_hand(monkeypatch):
+    """Four test prefixes, one of them too long; two samples are training prompts, one of these under a new prefix."""
+    rows = [("sft", "a cat", "a cat, oil"), ("sft", "a cat on a moon", "a cat on a moon"), ("test", "a cat", "-"),
+            ("test", "a cat on", "-"), ("test", "a fox", "-"), ("test", "a moon " * 20, "-"), ("test", "a fox", "-")]
+    dataset = Dataset.from_dict(dict(zip(("split", "prefix", "prompt"), zip(*rows))))
+    drawn = {"a cat": ", oil", "a cat on": " a moon", "a fox": ", oil"}
+    monkeypatch.setattr(sft, "generate", lambda model, tokenizer, prefixes, **options: [drawn[p] for p in prefixes])
+    assert sft.memorised_shares(fresh(), dataset, SIZES, seed=0) == (2 / 3, 1 / 2)
+
+
 def test_write_policy(data, tmp_path):
+    data = data.add_column("prefix", [prompt.partition(",")[0] for prompt in PROMPTS])
+    data = concatenate_datasets([data, data.select(range(4)).map(lambda row: {"split": "test"})])
     settings = {"sft.max_steps": 3, "policy.num_layers": 1, "policy.hidden_size": 32, "policy.num_heads": 2}
     metrics = sft.write_policy(data, load_profile("tiny", settings), 0, tmp_path, tmp_path / "scratch", "cpu")
     rows = [line for line in (tmp_path / "metrics.jsonl").read_text().splitlines() if line]
     assert len(rows) == 4 and metrics["sft/num_steps"] == 3 and metrics["sft/cut_share"] == 0
+    assert metrics["sft/memorised_share"] == 0 and metrics["train/num_processes"] == 1
     model, tokenizer = policy.load_policy(tmp_path / "model")
     ids = sft.encode_prompts(tokenizer, sft.prompts_of(data, "validation"), 96)
     assert sft.perplexity(model, ids) == pytest.approx(metrics["eval/perplexity"], rel=1e-5)
