@@ -90,6 +90,6 @@ def test_only_errors_of_writing_are_told_as_such(tmp_path):
     with pytest.raises(KeyError), saving(tmp_path / "checkpoint-1"):
         raise KeyError("a bug")
     (tmp_path / "half").write_text("ha")
-    with pytest.raises(NpkitError, match=r"half cannot be written, .* full. .OSError: No space"), saving(tmp_path / "half"):
+    with pytest.raises(NpkitError, match="half cannot be written, .* full. .OSError"), saving(tmp_path / "half"):
         raise OSError("No space left on device")
     assert not (tmp_path / "half").exists()
