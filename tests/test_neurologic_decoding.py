@@ -299,3 +299,8 @@ def test_generate_refuses_what_would_undo_the_promise():
     with pytest.raises(NpkitError, match="takes no logits processor, got RepetitionPenaltyLogitsProcessor"):
         model.generate(**tokenizer("a fox", return_tensors="pt"), num_beams=2, max_new_tokens=4, repetition_penalty=1.2,
                        custom_generate=neurologic_generate(tokenizer, Constraints()))
+
+
+def test_generate_refuses_the_published_behaviours():
+    with pytest.raises(NpkitError, match="compat lu2021 is for npkit's own decode"):
+        neurologic_generate(policy()[1], Constraints(), NeurologicConfig(max_new_tokens=4, compat="lu2021"))

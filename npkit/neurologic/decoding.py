@@ -23,7 +23,7 @@ from npkit.neurologic.published import BEHAVIOURS, decode_published
 from npkit.neurologic.reader import Reader
 from npkit.neurologic.trie import BAN
 from npkit.neurologic.vocabulary import WORD, Vocabulary, read_vocabulary
-from npkit.policy import evaluating
+from npkit.policy import evaluating, max_tokens
 from npkit.profiles import NeurologicConfig
 
 
@@ -110,7 +110,7 @@ def plan(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prefixes: S
          constraints: Constraints | Sequence[Constraints], config: NeurologicConfig) -> tuple[Vocabulary, list[Job]]:
     """Return the vocabulary and a job for each prefix."""
     vocabulary = read_vocabulary(tokenizer, model.config.vocab_size)
-    room = getattr(model.config, "max_position_embeddings", 10 ** 6) - config.max_new_tokens
+    room = max_tokens(model) - config.max_new_tokens
     return vocabulary, [prepare(prefix, wanted, vocabulary, config.max_new_tokens, room)
                         for prefix, wanted in zip(prefixes, _one_each(constraints, prefixes), strict=True)]
 

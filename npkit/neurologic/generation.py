@@ -10,6 +10,7 @@ from npkit.errors import NpkitError
 from npkit.neurologic.clauses import Constraints
 from npkit.neurologic.decoding import prepare, search
 from npkit.neurologic.vocabulary import read_vocabulary
+from npkit.policy import max_tokens
 from npkit.profiles import NeurologicConfig, override
 
 Generated = Tensor | GenerateBeamDecoderOnlyOutput
@@ -26,6 +27,8 @@ def neurologic_generate(tokenizer: PreTrainedTokenizerBase, constraints: Constra
     those of `config`. Logits processors (temperature, repetition penalty ...) raise: they would undo the promise.
     """
     base = config or NeurologicConfig(max_new_tokens=1)
+    if base.compat:
+        raise NpkitError(f"neurologic.compat {base.compat} is for npkit's own decode: generate would promise nothing")
 
     def method(model: PreTrainedModel, input_ids: Tensor, logits_processor: LogitsProcessorList,
                generation_config: GenerationConfig, **inputs) -> Generated:
@@ -39,7 +42,7 @@ def neurologic_generate(tokenizer: PreTrainedTokenizerBase, constraints: Constra
         mask = torch.ones_like(input_ids) if mask is None else mask
         input_ids, mask = (each[::max(num_best, beam_size)] for each in (input_ids, mask))  # repeated for its own beams
         vocabulary = read_vocabulary(tokenizer, model.config.vocab_size)
-        room = model.config.max_position_embeddings - settings.max_new_tokens
+        room = max_tokens(model) - settings.max_new_tokens
         rows = [ids[keep.bool()].tolist() for ids, keep in zip(input_ids, mask)]
         jobs = [prepare(tokenizer.decode(row), constraints, vocabulary, settings.max_new_tokens, room, row)
                 for row in rows]

@@ -31,7 +31,7 @@ from npkit.neurologic.clauses import Constraints, checked
 from npkit.neurologic.reader import Reader
 from npkit.neurologic.token_automaton import NO_TOKEN, Phrase, TokenAutomaton, compile_phrases, join
 from npkit.neurologic.trie import BAN
-from npkit.policy import evaluating
+from npkit.policy import evaluating, max_tokens
 
 FLOOR = -1000.0  # both: candidates below are dropped (but for the likeliest of all), so that long texts die in silence
 NOBODY = -1e9    # both: score of the rows that are empty before the first token
@@ -108,7 +108,7 @@ def check_request(model: PreTrainedModel, prefix_ids: Sequence[list[int]], beam_
     """Raise on a beam of one, an empty prefix, or one without room for the completion."""
     if beam_size < 2:
         raise NpkitError(f"the published decoders take a beam of 2 or more, got {beam_size}")
-    room = model.config.max_position_embeddings - max_new_tokens
+    room = max_tokens(model) - max_new_tokens
     for prefix in prefix_ids:
         if not prefix:
             raise NpkitError("the prefix is empty: the policy needs at least one token to continue")

@@ -18,7 +18,7 @@ def tabulate(decoded: Mapping[str, Sequence[Decoded]]) -> pd.DataFrame:
 def coverage(decoded: Mapping[str, Sequence[Decoded]]) -> dict[str, float]:
     """Return the share of clauses satisfied, the number of banned phrases found, and the mean log-probabilities."""
     certificates = [found.certificate for rows in decoded.values() for found in rows]
-    met = [clause.satisfied_by is not None for certificate in certificates for clause in certificate.clauses]
+    met = [clause.holds for certificate in certificates for clause in certificate.clauses]
     logprobs = {f"decode/logprob/{variant}": sum(found.logprob for found in rows) / len(rows)
                 for variant, rows in decoded.items()}
     return {"decode/clause_coverage": sum(met) / len(met) if met else 1.0,
