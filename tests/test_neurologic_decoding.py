@@ -15,7 +15,7 @@ from npkit.neurologic.cache import BeamCache
 from npkit.neurologic.decoding import open_search, plan, run_search, search
 from npkit.neurologic.toy import toy_policy
 from npkit.policy import sequence_logprobs
-from npkit.profiles import NeurologicConfig
+from npkit.profiles import NeurologicConfig, override
 
 # The toy policy: every text can be written down ----------------------------------------------------------------------
 TOKENS = [" red", " fox", " oil", " art", "s", ","]
@@ -216,8 +216,9 @@ def test_looking_ahead_prefers_the_word_after_which_the_wanted_one_is_likely():
     probs = {" fox": {" red": 0.6, " oil": 0.4}, " red": {" red": 0.98, " art": 0.01}, " oil": {" art": 1.0},
              " art": {"": 1.0}}
     wanted = Constraints((("c", any_of("art")),))
-    found = [decode(*toy_policy(TOKENS, probs), [" fox"], wanted, NeurologicConfig(
-        max_new_tokens=3, beam_size=1, look_ahead=weight, look_ahead_width=3))[0] for weight in (0.0, 2.0)]
+    narrow = NeurologicConfig(max_new_tokens=3, beam_size=1, partial_weight=0.0, look_ahead_width=3)
+    found = [decode(*toy_policy(TOKENS, probs), [" fox"], wanted, override(narrow, look_ahead=weight))[0]
+             for weight in (0.0, 2.0)]
     assert found[1].completion == " oil art" and found[1].logprob > found[0].logprob
 
 

@@ -173,7 +173,7 @@ class Rules:
         most = num_met.masked_fill(~kept, -1).amax(1, keepdim=True)
         kept &= num_met >= most - config.sat_tolerance
         candidates.kept = kept
-        rank = candidates.score + config.partial_weight * share
+        rank = candidates.score + config.partial_weight * (num_met + share)
         return rank.masked_fill(~kept, -torch.inf), met.masked_fill(~kept, -1)
 
 

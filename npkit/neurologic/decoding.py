@@ -1,8 +1,9 @@
 """NeuroLogic decoding: a beam search whose every output satisfies its clauses and avoids its banned phrases.
 
-A hypothesis is scored by its log-probability plus `partial_weight` times the largest share written of a phrase of an
-unmet clause (Lu et al., 2021, with the sign of the paper). Its state is two integers: a node of the automaton and the
-set of clauses met. Judged is the prompt, prefix and completion together, because the image model gets it whole:
+A hypothesis ranks by its log-probability plus `partial_weight` times the largest share written of a phrase of an unmet
+clause (Lu et al., 2021, with the sign of the paper), plus as much for every clause met: inside a group that changes
+nothing, but of groups those further on are heard first. Its state is two integers: a node of the automaton and the set
+of clauses met. Judged is the prompt, prefix and completion together, because the image model gets it whole:
 
 * a clause may be met by the user's own words, or by a phrase that begins in the prefix and ends in the completion;
 * a banned phrase may not be completed across the border either, and a prefix that contains one is refused;
