@@ -162,7 +162,8 @@ def batches(items: Sequence, batch_size: int) -> Iterator[Sequence]:
 def pad(sequences: Sequence[Sequence[int]], model: PreTrainedModel, side: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ids and mask (True = keep), both (batch, time), padded on the `side` "left" or "right"."""
     rows = [torch.tensor(ids) for ids in sequences]
-    ids = pad_sequence(rows, batch_first=True, padding_value=model.config.pad_token_id, padding_side=side)
+    fill = model.config.pad_token_id or 0  # masked, so that any token would do
+    ids = pad_sequence(rows, batch_first=True, padding_value=fill, padding_side=side)
     mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side=side)
     return ids.to(model.device), mask.bool().to(model.device)
 

@@ -125,7 +125,7 @@ class NeurologicConfig:
     keywords_per_category: int = 5   # drawn at random to form a default clause
     block: str = ""                  # regular expression: keywords it finds are never drawn
     living_artists: bool = True      # False: they are neither drawn nor written, unless the user names them
-    partial_weight: float = 30.0     # nats for a phrase in hand, by its share (the paper's lambda), and a clause met
+    partial_weight: float = 2.0      # bonus for clauses met and the share of one in hand, in what they should cost
     sat_tolerance: int = 2           # keep hypotheses at most so many clauses behind the best
     prune_factor: int = 0            # keep candidates ranked above this by likelihood; 0: off
     length_penalty: float = 0.0      # a finished text scores its log-probability over its length to this power

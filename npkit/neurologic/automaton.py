@@ -55,6 +55,7 @@ class Automaton(Tables):
     proposals: Tensor   # (examples, proposals) tokens worth trying: those of the phrases' spellings, and separators
     restart: Tensor     # (examples, bits)
     full: Tensor        # (examples,) all bits
+    weight: Tensor      # (examples, bits) nats that writing a phrase of the bit is expected to cost; 0 until estimated
     root: Tensor        # (examples,) first of the nodes
     counts: Counts | None = None    # None: every clause is one bit
     ordered: Tensor | None = None   # (examples,) whether bits count from the lowest up only; None: no example
@@ -116,7 +117,8 @@ class Automaton(Tables):
 
     # Plans -----------------------------------------------------------------------------------------------------------
     def assess(self, node: Tensor, met: Tensor) -> tuple[Tensor, Tensor]:
-        """Return, for hypotheses (examples, ...), the tokens they still need and the largest share of a phrase in hand.
+        """Return, for hypotheses (examples, ...), the tokens they still need and what the phrase in hand is worth, its
+        weight by the share of it that is written.
 
         Whoever needs n > 0 tokens has a proposed token after which n - 1 or fewer are needed: keeping the need within
         the tokens that are left satisfies every clause, by construction.
@@ -132,7 +134,17 @@ class Automaton(Tables):
         if self.exact is not None:
             known = self.exact[node, met.clamp(max=self.exact.shape[1] - 1)]
             need = torch.where(known < 0, need, known)
-        return need, self.progress[node].masked_fill(~owed_at_end, 0).amax(-1)
+        in_hand = self.progress[node] * self.weight[:, None]
+        return need, in_hand.masked_fill(~owed_at_end, 0).amax(-1)
+
+    def worth(self, met: Tensor) -> Tensor:
+        """Return what the phrases needed that bit sets (examples, ...) have are worth, in nats."""
+        members = self.members(met).float()
+        if self.counts is None:
+            return (members * self.weight[:, None]).sum(-1)
+        wanted, least = self.counts.wanted, self.counts.least
+        cheapest = torch.where(wanted > 0, self.weight[..., None], torch.inf).amin(1, keepdim=True)
+        return (torch.minimum(members @ wanted, least) * cheapest.where(least > 0, 0)).sum(-1)
 
     def _plan(self, owed: Tensor, first: Tensor, met: Tensor) -> Tensor:
         steps = (self.restart[:, None] * owed).sum(-1)
@@ -189,7 +201,8 @@ def stack(automata: Sequence[Automaton], fill_token: int) -> Automaton:
         next_gains=joined("next_gains", width), pending=joined("pending"), progress=joined("progress", bits),
         going=joined("going", bits), closing=joined("closing", bits), escape=joined("escape"),
         proposals=joined("proposals", width, fill_token)[which], restart=joined("restart", bits)[which],
-        full=joined("full")[which], root=roots[which], counts=_stack_counts(distinct, bits, which),
+        full=joined("full")[which], weight=joined("weight", bits)[which], root=roots[which],
+        counts=_stack_counts(distinct, bits, which),
         ordered=in_order if in_order.any() else None, exact=torch.cat(list(map(known, distinct))) if sets else None)
 
 

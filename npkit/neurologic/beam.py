@@ -162,18 +162,18 @@ class Rules:
         """Drop candidates that cannot or should not win; return the rank of the others and the bits they meet."""
         machine, config = self.machine, self.config
         tokens_left = config.max_new_tokens - beam.length - 1
-        need, share = machine.assess(candidates.node, candidates.met)
+        need, in_hand = machine.assess(candidates.node, candidates.met)
         need_before, _ = machine.assess(beam.node, beam.met)
         nearer = need < need_before.gather(1, candidates.row)
         met = machine.at_end(candidates.met, candidates.node)
         met_before = machine.at_end(beam.met, beam.node).gather(1, candidates.row)
-        useful = nearer | (share > 0) | (met & ~met_before != 0)
+        useful = nearer | (in_hand > 0) | (met & ~met_before != 0)
         kept = candidates.kept & (need <= tokens_left) & (useful | ~candidates.proposed) & (candidates.likely | nearer)
         num_met = machine.num_met(met)
         most = num_met.masked_fill(~kept, -1).amax(1, keepdim=True)
         kept &= num_met >= most - config.sat_tolerance
         candidates.kept = kept
-        rank = candidates.score + config.partial_weight * (num_met + share)
+        rank = candidates.score + config.partial_weight * (machine.worth(met) + in_hand)
         return rank.masked_fill(~kept, -torch.inf), met.masked_fill(~kept, -1)
 
 

@@ -39,7 +39,8 @@ def compile_constraints(constraints: Constraints, vocabulary: Vocabulary) -> Aut
     return Automaton(
         delta=delta, gains=gains, pending=pending, progress=progress.float(), next_node=next_node,
         next_gains=next_gains, going=going - restart, closing=after_break - restart, escape=escape,
-        proposals=proposals[None], restart=restart[None], full=torch.tensor([(1 << len(layout)) - 1]),
+        proposals=proposals[None], restart=restart[None], weight=torch.zeros(1, len(restart)),
+        full=torch.tensor([(1 << len(layout)) - 1]),
         root=torch.tensor([0]), ordered=torch.tensor([True]) if constraints.ordered else None,
         counts=count(clauses, layout, restart) if any(clauses[slot.clause].counts for slot in layout) else None)
 

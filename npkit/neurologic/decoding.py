@@ -1,30 +1,33 @@
 """NeuroLogic decoding: a beam search whose every output satisfies its clauses and avoids its banned phrases.
 
-A hypothesis ranks by its log-probability plus `partial_weight` times the largest share written of a phrase of an unmet
-clause (Lu et al., 2021, with the sign of the paper), plus as much for every clause met: inside a group that changes
-nothing, but of groups those further on are heard first. Its state is two integers: a node of the automaton and the set
-of clauses met. Judged is the prompt, prefix and completion together, because the image model gets it whole:
+A hypothesis ranks by its log-probability plus a bonus for the largest share written of a phrase of an unmet clause (Lu
+et al., 2021, with the sign of the paper), and for every clause met: inside a group that changes nothing, but of groups
+those further on are heard first. The paper's lambda is one number, to be found for each model and list of words; here
+it is `partial_weight` times what the model expects the clause to cost. The state of a hypothesis is two integers: a
+node of the automaton and the set of clauses met. Judged is the prompt, prefix and completion together, because the
+image model gets it whole:
 
 * a clause may be met by the user's own words, or by a phrase that begins in the prefix and ends in the completion;
 * a banned phrase may not be completed across the border either, and a prefix that contains one is refused;
 * no letter is glued to the user's last word, no line is broken, and no two spaces follow one another.
 """
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from npkit.errors import NpkitError, PrefixTooLong
 from npkit.neurologic.automaton import FAR, Automaton, stack
 from npkit.neurologic.beam import Beam, Rules, shaken, take_turns
 from npkit.neurologic.clauses import Certificate, Constraints, certify, find
-from npkit.neurologic.compiling import MAX_EXACT_BITS, compile_constraints, solve
+from npkit.neurologic.compiling import MAX_EXACT_BITS, compile_constraints, lay_out, solve
 from npkit.neurologic.published import BEHAVIOURS, decode_published
 from npkit.neurologic.reader import Reader
 from npkit.neurologic.trie import BAN
 from npkit.neurologic.vocabulary import WORD, Vocabulary, read_vocabulary
-from npkit.policy import evaluating, max_tokens
+from npkit.policy import evaluating, max_tokens, token_logprobs
 from npkit.profiles import NeurologicConfig
 
 
@@ -210,11 +213,36 @@ def read_out(beam: Beam, vocabulary: Vocabulary, jobs: Sequence[Job]) -> list[li
     return found
 
 
+@torch.no_grad()
+def expected_costs(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sets: Sequence[Constraints],
+                   num_bits: int) -> Tensor:
+    """Return what the model expects the phrases of each bit to cost behind a comma, in nats: (examples, bits).
+
+    Of the phrases of a clause the likeliest counts. Like the paper's lambda it only says which hypotheses are heard:
+    too small, and clauses are put off to the last tokens; too large, and they are written wherever they fit least.
+    """
+    comma = tokenizer.encode(",", add_special_tokens=False)
+    layouts = {each: lay_out([clause for _, clause in each.wanted]) for each in dict.fromkeys(sets)}
+    phrases = dict.fromkeys(phrase for layout in layouts.values() for slot in layout for phrase in slot.phrases)
+    ids = [comma + tokenizer.encode(" " + phrase, add_special_tokens=False) for phrase in phrases]
+    cost = {}
+    if ids:
+        rows = token_logprobs(model, ids)
+        cost = {phrase: -float(row[len(comma) - 1:].sum()) for phrase, row in zip(phrases, rows)}
+    weight = torch.zeros(len(sets), num_bits)
+    for row, each in zip(weight, sets):
+        for bit, slot in enumerate(layouts[each]):
+            row[bit] = 0.0 if slot.limited else min(cost[phrase] for phrase in slot.phrases)
+    return weight
+
+
 def open_search(model: PreTrainedModel, vocabulary: Vocabulary, jobs: Sequence[Job], config: NeurologicConfig,
                 num_best: int = 1) -> tuple[Rules, Beam, Reader]:
     """Return what a search on `jobs` works with: the rules, the beam before its first token, the model."""
     eos, device = vocabulary.tokenizer.eos_token_id, model.device
     machine = stack([job.automaton for job in jobs], fill_token=eos)
+    machine = replace(machine, weight=expected_costs(model, vocabulary.tokenizer, [job.constraints for job in jobs],
+                                                     machine.restart.shape[1]))
     node, met, in_word = (torch.tensor([getattr(job, name) for job in jobs]) for name in ("node", "met", "in_word"))
     rules = Rules.of(machine, vocabulary, config, in_word.to(device))
     beam = Beam.start((node + machine.root).to(device), met.to(device), config, eos, num_best)
