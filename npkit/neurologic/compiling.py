@@ -104,14 +104,13 @@ def read_proposals(tables: Tables, token_bytes: np.ndarray) -> tuple[np.ndarray,
     for byte in token_bytes[token].T:  # behind a token's end END follows, which stays and sets nothing
         bits = bits | tables.gains[node, byte]
         node = tables.delta[node, byte]
-    next_node, next_gains = np.zeros((2, *walked.shape), dtype=node.dtype)
-    next_node[start, token], next_gains[start, token] = node, bits
-    pending = tables.gains[:, first]
+    after, gained = np.zeros((2, *walked.shape), dtype=node.dtype)
+    after[start, token], gained[start, token] = node, bits
+    reader = np.arange(len(walked))[:, None].repeat(len(first), 1)  # the node that reads the token: this one or another
     for level in tables.levels[3:]:
-        back, inside = tables.fail[level], walked[level]
-        next_node[level] = np.where(inside, next_node[level], next_node[back])
-        next_gains[level] = np.where(inside, next_gains[level], next_gains[back] | pending[level])
-    return next_node, next_gains
+        reader[level] = np.where(walked[level], reader[level], reader[tables.fail[level]])
+    columns = np.arange(len(first))
+    return after[reader, columns], gained[reader, columns] | tables.gains[:, first]
 
 
 # 3. Plans ------------------------------------------------------------------------------------------------------------

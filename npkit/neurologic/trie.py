@@ -67,8 +67,9 @@ class Trie:
         delta = np.empty((nodes, 257), dtype=int)
         delta[:, END] = np.arange(nodes)
         progress = np.zeros((nodes, self.num_bits))
-        for node, shares in enumerate(self.shares):
-            progress[node, list(shares)] = list(shares.values())
+        written = [(node, bit, share) for node, shares in enumerate(self.shares) for bit, share in shares.items()]
+        for node, bit, share in written:
+            progress[node, bit] = share
         pending, closed = np.array(self.pending), np.array(self.closed)
         fail = np.array([WORD, WORD, FOREIGN, *[WORD] * (nodes - 3)])
         edges = np.array([(node, byte, child) for node, children in enumerate(self.children)
