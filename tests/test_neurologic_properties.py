@@ -105,7 +105,13 @@ def test_two_thousand_random_constraint_sets_hold_on_the_text():
         kinds += [len(constraints.wanted), len(constraints.excluded), constraints.ordered,
                   any(clause.capped for _, clause in constraints.wanted)]
     assert (kinds > [2_000, 2_000, 300, 200]).all()
-    assert len(refused) < 8 and all(any(clause.capped for _, clause in each.wanted) for each in refused)
+    assert len(refused) < 8 and all(map(may_be_refused, refused))
+
+
+def may_be_refused(constraints):
+    """Limits on counts of more phrases than are solved exactly, or (on the safe side) "e" banned behind a letter ß."""
+    phrases = [literal.phrase for _, clause in constraints.wanted for literal in clause]
+    return any(clause.capped for _, clause in constraints.wanted) or "Straße" in phrases
 
 
 def test_one_more_token_always_brings_the_end_one_token_nearer():
