@@ -15,7 +15,6 @@ from npkit.__main__ import main
 from npkit.artifacts import open_run
 from npkit.errors import NpkitError
 from npkit.profiles import parse_settings
-from npkit.rewards import ScoreCache
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = ["data.num_prompts=405", "data.ppo_share=0.3", "policy.num_layers=2", "policy.hidden_size=32",
@@ -95,23 +94,6 @@ def test_what_processes_cannot_share_is_refused(monkeypatch):
     assert processes.divide(6, "ppo.minibatch_size") == 2
     with pytest.raises(NpkitError, match="ppo.minibatch_size is 8, which 3 processes cannot share evenly"):
         processes.divide(8, "ppo.minibatch_size")
-
-
-HAMMER = """
-import sys
-from npkit.rewards import ScoreCache
-cache = ScoreCache(sys.argv[1])
-for number in range(40):
-    cache.put((f"{sys.argv[2]}/{number}/{row}", row) for row in range(3))
-    assert cache.get(f"{sys.argv[2]}/{number}/2") == 2
-"""
-
-
-def test_two_processes_share_a_score_cache(tmp_path):
-    path = str(tmp_path / "scores.sqlite")
-    writers = [subprocess.Popen([sys.executable, "-c", HAMMER, path, name]) for name in "ab"]
-    assert [writer.wait(120) for writer in writers] == [0, 0]
-    assert len(ScoreCache(path)) == 2 * 40 * 3
 
 
 @pytest.mark.slow
