@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,
-    GPT2LMHeadModel,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     PrinterCallback,
     Trainer,
@@ -58,7 +58,7 @@ class ActorCritic(nn.Module):
     costs more than it explains. Dropout is switched off for good: it would make the probability ratio random.
     """
 
-    def __init__(self, policy: GPT2LMHeadModel):
+    def __init__(self, policy: PreTrainedModel):
         super().__init__()
         for module in policy.modules():
             if isinstance(module, nn.Dropout):
@@ -108,7 +108,7 @@ class Rollout:
 
 
 @torch.no_grad()
-def roll_out(model: ActorCritic, ref_policy: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast,
+def roll_out(model: ActorCritic, ref_policy: PreTrainedModel, tokenizer: PreTrainedTokenizerFast,
              prefixes: list[str], config: PPOConfig) -> Rollout:
     """Return one sampled completion per prefix, and what policy, reference policy and critic say of its tokens."""
     prefix_ids = encode_prefixes(tokenizer, prefixes, max_tokens(model.policy) - config.max_new_tokens)
@@ -116,7 +116,7 @@ def roll_out(model: ActorCritic, ref_policy: GPT2LMHeadModel, tokenizer: PreTrai
     return describe(model, ref_policy, tokenizer, prefixes, prefix_ids, completion_ids, config=config)
 
 
-def describe(model: ActorCritic, ref_policy: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, prefixes: list[str],
+def describe(model: ActorCritic, ref_policy: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prefixes: list[str],
              prefix_ids: list[list[int]], completion_ids: list[list[int]], *, config: PPOConfig) -> Rollout:
     """Return completions that were sampled as a rollout, with what the models say of their tokens."""
     input_ids, attention_mask = pad([start + rest for start, rest in zip(prefix_ids, completion_ids, strict=True)],
@@ -131,7 +131,7 @@ def describe(model: ActorCritic, ref_policy: GPT2LMHeadModel, tokenizer: PreTrai
                    input_ids=input_ids, attention_mask=attention_mask, mask=mask, **measured)
 
 
-def sample(policy: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, prefix_ids: list[list[int]],
+def sample(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prefix_ids: list[list[int]],
            config: PPOConfig) -> list[list[int]]:
     """Return the token ids of one completion per prefix, EOS included: ending is an action like any other."""
     input_ids, attention_mask = pad(prefix_ids, policy, side="left")
@@ -143,7 +143,7 @@ def sample(policy: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, prefix_i
     return [row[:row.index(tokenizer.eos_token_id) + 1] if tokenizer.eos_token_id in row else row for row in rows]
 
 
-def measure(model: ActorCritic, ref_policy: GPT2LMHeadModel, input_ids: Tensor, attention_mask: Tensor,
+def measure(model: ActorCritic, ref_policy: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor,
             temperature: float) -> dict[str, Tensor]:
     """Return logprobs, ref_logprobs, entropies and values of every token, (batch, time)."""
     logits, values = model(input_ids, attention_mask)
@@ -241,7 +241,7 @@ def save_samples(folder: Path, number: int, rollout: Rollout, scores: Tensor) ->
 class PPOTrainer(WholeCheckpoints, Trainer):
     """Trainer whose step is one PPO update; a checkpoint is a plain GPT-2 folder with the critic beside it."""
 
-    def __init__(self, model: ActorCritic, ref_policy: GPT2LMHeadModel, reward: Reward, config: PPOConfig, **arguments):
+    def __init__(self, model: ActorCritic, ref_policy: PreTrainedModel, reward: Reward, config: PPOConfig, **arguments):
         super().__init__(model=model, data_collator=lambda rows: {"prefixes": list(rows)}, **arguments)
         self.ref_policy = ref_policy.to(self.args.device).eval().requires_grad_(False)
         self.reward, self.config, self.metrics = reward, config, {}
@@ -284,7 +284,7 @@ class PPOTrainer(WholeCheckpoints, Trainer):
         self.model.load_state_dict(load_file(folder / "critic.safetensors"), strict=False)
 
 
-def train_ppo(model: GPT2LMHeadModel, ref_model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast,
+def train_ppo(model: PreTrainedModel, ref_model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast,
               prefixes: list[str], reward: Reward, config: PPOConfig, *, seed: int, folder: Path,
               max_prompt_tokens: int, heldout: Sequence[str] = (), callbacks: Sequence[TrainerCallback] = ()
               ) -> list[dict[str, float]]:
@@ -349,7 +349,7 @@ def read_samples(folder: Path) -> pd.DataFrame:
                      ignore_index=True)
 
 
-def write_policy(folder: Path, model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast,
+def write_policy(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast,
                  rows: list[dict[str, float]], samples: pd.DataFrame, kept: Path | None = None) -> dict[str, float]:
     """Fill the artifact's folder (model/, metrics.jsonl, samples.parquet); return the means of the last tenth.
 

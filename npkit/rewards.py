@@ -13,7 +13,6 @@ from npkit.judges import Judge
 from npkit.reward_cache import ScoreCache
 
 DECIMALS = 5  # scores are rounded, so that a cached one and a fresh one are the same number
-LOCK_SECONDS = 60  # how long a process waits while another one writes scores
 
 
 class Case(NamedTuple):

@@ -265,8 +265,7 @@ def test_other_architectures_decode_alike_alone_and_in_a_batch(kind):
     assert [found.completion for found in together] == [found.completion for found in alone]
     for found in together:
         assert found.certificate.holds
-        ids = tokenizer.encode(found.prefix)
-        assert found.num_tokens <= 16 and np.isfinite(found.logprob) and len(ids)
+        assert found.num_tokens <= 16 and np.isfinite(found.logprob)
 
 
 def test_a_model_without_keys_and_values_is_refused():

@@ -13,7 +13,7 @@ from npkit.neurologic.vocabulary import BREAK
 FAR = 10_000  # more tokens than any completion has
 
 
-class Tables:
+class Movable:
     """A dataclass of tensors, or of tables of their own, that moves to a device as one."""
 
     def to(self, device: torch.device) -> Self:
@@ -22,7 +22,7 @@ class Tables:
 
 
 @dataclass(frozen=True, eq=False)
-class Counts(Tables):
+class Counts(Movable):
     """Which bits are phrases of the same clause, and how many of them it takes.
 
     A phrase that is both wanted and limited has two bits: one is set where it surely stands, one where it may.
@@ -35,7 +35,7 @@ class Counts(Tables):
 
 
 @dataclass(frozen=True, eq=False)
-class Automaton(Tables):
+class Automaton(Movable):
     """The tables of one set of constraints, or (`stack`) of a batch of examples that share one space of nodes.
 
     Bits of `gains` and `pending` are what decoding must collect: one for each clause, or for each phrase of a clause

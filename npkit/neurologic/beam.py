@@ -52,14 +52,19 @@ class Beam:
 
 # 2. One step ---------------------------------------------------------------------------------------------------------
 @dataclass
-class Candidates:
-    """Possible next tokens of all hypotheses of a sentence, (sentences, candidates)."""
-    row: Tensor       # hypothesis it continues
+class Continuations:
+    """Hypotheses of a sentence continued by one token, (sentences, candidates)."""
+    row: Tensor    # hypothesis it continues
     token: Tensor
-    score: Tensor     # log-probability in nats
+    score: Tensor  # log-probability in nats
     node: Tensor
     met: Tensor
-    kept: Tensor      # False: ruled out
+    kept: Tensor   # False: ruled out
+
+
+@dataclass
+class Candidates(Continuations):
+    """The likely tokens of all hypotheses of a sentence, and those that spell phrases, (sentences, candidates)."""
     proposed: Tensor  # True: not likely, but spelling a phrase; kept only if it brings an unmet clause nearer
     likely: Tensor    # True: among the `prune_factor` likeliest of the sentence
 

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from npkit.errors import NpkitError, PrefixTooLong
@@ -27,7 +26,7 @@ from npkit.neurologic.published import BEHAVIOURS, decode_published
 from npkit.neurologic.reader import Reader
 from npkit.neurologic.trie import BAN
 from npkit.neurologic.vocabulary import WORD, Vocabulary, read_vocabulary
-from npkit.policy import evaluating, max_tokens, token_logprobs
+from npkit.policy import batches, evaluating, max_tokens, token_logprobs
 from npkit.profiles import NeurologicConfig
 
 
@@ -82,16 +81,10 @@ def decode_best(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pref
         return [[found] for found in _as_published(model, tokenizer, prefixes, sets, config, batch_size)]
     vocabulary, jobs = plan(model, tokenizer, prefixes, sets, config)
     decoded: dict[int, list[Decoded]] = {}
-    for batch in batches([len(job.prefix_ids) for job in jobs], batch_size):
+    for batch in batches(_by_length([job.prefix_ids for job in jobs]), batch_size):
         beam = search(model, vocabulary, [jobs[index] for index in batch], config, num_best, generator)
         decoded |= zip(batch, read_out(beam, vocabulary, [jobs[index] for index in batch]))
     return [decoded[index] for index in range(len(jobs))]
-
-
-def batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Return the indices of `lengths` in batches of like lengths, the short ones first."""
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    return [order[start:start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 def _as_published(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prefixes: Sequence[str],
@@ -99,7 +92,7 @@ def _as_published(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pr
     """Return what the published code would: completions whose certificates may fail."""
     ids = [tokenizer.encode(prefix, add_special_tokens=False) for prefix in prefixes]
     decoded: dict[int, Decoded] = {}
-    for batch in batches(list(map(len, ids)), batch_size):
+    for batch in batches(_by_length(ids), batch_size):
         tokens, lengths, logprobs = decode_published(model, tokenizer, [ids[index] for index in batch],
                                                      [sets[index] for index in batch], BEHAVIOURS[config.compat],
                                                      config.beam_size, config.max_new_tokens)
@@ -115,8 +108,13 @@ def plan(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prefixes: S
     """Return the vocabulary and a job for each prefix."""
     vocabulary = read_vocabulary(tokenizer, model.config.vocab_size)
     room = max_tokens(model) - config.max_new_tokens
-    return vocabulary, [prepare(prefix, wanted, vocabulary, config.max_new_tokens, room)
-                        for prefix, wanted in zip(prefixes, _one_each(constraints, prefixes), strict=True)]
+    jobs = [prepare(prefix, wanted, vocabulary, config.max_new_tokens, room)
+            for prefix, wanted in zip(prefixes, _one_each(constraints, prefixes), strict=True)]
+    return vocabulary, weigh(model, tokenizer, jobs)
+
+
+def _by_length(sequences: Sequence[Sequence[int]]) -> list[int]:
+    return sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
 
 
 def _one_each(constraints: Constraints | Sequence[Constraints], prefixes: Sequence[str]) -> Sequence[Constraints]:
@@ -150,6 +148,28 @@ def prepare(prefix: str, constraints: Constraints, vocabulary: Vocabulary, max_n
         raise NpkitError(_why_infeasible(constraints, vocabulary, need, max_new_tokens))
     last = prefix[-1]
     return Job(prefix, prefix_ids, constraints, automaton, node, met, last.isalnum() or last == "_", need)
+
+
+def weigh(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs with what the model expects the phrases of each bit to cost behind a comma, in nats.
+
+    Of the phrases of a clause the likeliest counts. Like the paper's lambda it only says which hypotheses are heard:
+    too small, and clauses are put off to the last tokens; too large, and they are written wherever they fit least.
+    """
+    layouts = {job.automaton: lay_out([clause for _, clause in job.constraints.wanted]) for job in jobs}
+    comma = tokenizer.encode(",", add_special_tokens=False)
+    ids = {phrase: comma + tokenizer.encode(" " + phrase, add_special_tokens=False)
+           for layout in layouts.values() for slot in layout for phrase in slot.phrases}
+    phrases = sorted(ids, key=lambda phrase: len(ids[phrase]))  # like lengths together, to pad less
+    logprobs = token_logprobs(model, [ids[phrase] for phrase in phrases])
+    cost = {phrase: -float(row[len(comma) - 1:].sum()) for phrase, row in zip(phrases, logprobs)}
+    weighed = {}
+    for automaton, layout in layouts.items():
+        weight = automaton.weight.clone()
+        for bit, slot in enumerate(layout):
+            weight[0, bit] = 0 if slot.limited else min(cost[phrase] for phrase in slot.phrases)
+        weighed[automaton] = replace(automaton, weight=weight)
+    return [replace(job, automaton=weighed[job.automaton]) for job in jobs]
 
 
 def _need(automaton: Automaton, node: int, met: int) -> int:
@@ -213,37 +233,12 @@ def read_out(beam: Beam, vocabulary: Vocabulary, jobs: Sequence[Job]) -> list[li
     return found
 
 
-@torch.no_grad()
-def expected_costs(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sets: Sequence[Constraints],
-                   num_bits: int) -> Tensor:
-    """Return what the model expects the phrases of each bit to cost behind a comma, in nats: (examples, bits).
-
-    Of the phrases of a clause the likeliest counts. Like the paper's lambda it only says which hypotheses are heard:
-    too small, and clauses are put off to the last tokens; too large, and they are written wherever they fit least.
-    """
-    comma = tokenizer.encode(",", add_special_tokens=False)
-    layouts = {each: lay_out([clause for _, clause in each.wanted]) for each in dict.fromkeys(sets)}
-    phrases = dict.fromkeys(phrase for layout in layouts.values() for slot in layout for phrase in slot.phrases)
-    ids = [comma + tokenizer.encode(" " + phrase, add_special_tokens=False) for phrase in phrases]
-    cost = {}
-    if ids:
-        rows = token_logprobs(model, ids)
-        cost = {phrase: -float(row[len(comma) - 1:].sum()) for phrase, row in zip(phrases, rows)}
-    weight = torch.zeros(len(sets), num_bits)
-    for row, each in zip(weight, sets):
-        for bit, slot in enumerate(layouts[each]):
-            row[bit] = 0.0 if slot.limited else min(cost[phrase] for phrase in slot.phrases)
-    return weight
-
-
 def open_search(model: PreTrainedModel, vocabulary: Vocabulary, jobs: Sequence[Job], config: NeurologicConfig,
                 num_best: int = 1) -> tuple[Rules, Beam, Reader]:
     """Return what a search on `jobs` works with: the rules, the beam before its first token, the model."""
     eos, device = vocabulary.tokenizer.eos_token_id, model.device
     machine = stack([job.automaton for job in jobs], fill_token=eos)
-    machine = replace(machine, weight=expected_costs(model, vocabulary.tokenizer, [job.constraints for job in jobs],
-                                                     machine.restart.shape[1]))
     node, met, in_word = (torch.tensor([getattr(job, name) for job in jobs]) for name in ("node", "met", "in_word"))
     rules = Rules.of(machine, vocabulary, config, in_word.to(device))
     beam = Beam.start((node + machine.root).to(device), met.to(device), config, eos, num_best)
-    return rules, beam, Reader(model, [job.prefix_ids for job in jobs], config.num_rows, config.max_new_tokens, eos)
+    return rules, beam, Reader(model, [job.prefix_ids for job in jobs], config.num_rows, config.max_new_tokens)

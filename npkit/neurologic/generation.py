@@ -8,7 +8,7 @@ from transformers.generation import GenerateBeamDecoderOnlyOutput
 
 from npkit.errors import NpkitError
 from npkit.neurologic.clauses import Constraints
-from npkit.neurologic.decoding import prepare, search
+from npkit.neurologic.decoding import prepare, search, weigh
 from npkit.neurologic.vocabulary import read_vocabulary
 from npkit.policy import max_tokens
 from npkit.profiles import NeurologicConfig, override
@@ -46,7 +46,7 @@ def neurologic_generate(tokenizer: PreTrainedTokenizerBase, constraints: Constra
         rows = [ids[keep.bool()].tolist() for ids, keep in zip(input_ids, mask)]
         jobs = [prepare(tokenizer.decode(row), constraints, vocabulary, settings.max_new_tokens, room, row)
                 for row in rows]
-        beam = search(model, vocabulary, jobs, settings, num_best)
+        beam = search(model, vocabulary, weigh(model, tokenizer, jobs), settings, num_best)
         sequences = torch.cat([input_ids.repeat_interleave(num_best, 0), beam.best_tokens.flatten(0, 1)], 1)
         if not generation_config.return_dict_in_generate:
             return sequences

@@ -26,7 +26,7 @@ from torch import Tensor
 from transformers import NoRepeatNGramLogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 from npkit.errors import NpkitError, PrefixTooLong
-from npkit.neurologic.beam import keep_slots, take_turns
+from npkit.neurologic.beam import Continuations, keep_slots, take_turns
 from npkit.neurologic.clauses import Constraints, checked
 from npkit.neurologic.reader import Reader
 from npkit.neurologic.token_automaton import NO_TOKEN, Phrase, TokenAutomaton, compile_phrases, join
@@ -93,7 +93,7 @@ def decode_published(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
     machine = join([compile_phrases(*each) for each in phrases]).to(model.device)
     rules = Rules.of(machine, behaviour, model, tokenizer)
     with evaluating(model):
-        reader = Reader(model, prefix_ids, beam_size, max_new_tokens, tokenizer.eos_token_id)
+        reader = Reader(model, prefix_ids, beam_size, max_new_tokens)
         beam = Beam.start(rules, prefix_ids, beam_size, max_new_tokens)
         while True:
             totals = rules.score(beam, reader.logprobs())
@@ -132,14 +132,8 @@ def spell(tokenizer: PreTrainedTokenizerBase, constraints: Constraints,
 
 # 1. The beam ---------------------------------------------------------------------------------------------------------
 @dataclass
-class Candidates:
+class Candidates(Continuations):
     """Continuations of the hypotheses of a sentence by one token, (sentences, candidates)."""
-    row: Tensor      # hypothesis it continues
-    token: Tensor
-    score: Tensor    # log-probability in nats
-    node: Tensor
-    met: Tensor
-    kept: Tensor     # False: ruled out
     overall: Tensor  # True: among the K best of all hypotheses together
 
     def pick(self, chosen: Tensor) -> "Candidates":

@@ -3,26 +3,23 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from npkit.errors import NpkitError
 from npkit.neurologic.cache import BeamCache
+from npkit.policy import pad
 
 
 class Reader:
     """Runs a causal LM: once on the prefixes, then one token a step for each of the `rows` hypotheses of each."""
 
     @torch.no_grad()
-    def __init__(self, model: PreTrainedModel, prefix_ids: Sequence[list[int]], rows: int, max_new_tokens: int,
-                 fill: int):
+    def __init__(self, model: PreTrainedModel, prefix_ids: Sequence[list[int]], rows: int, max_new_tokens: int):
         self.model, self.rows = model, rows
-        longest = max(map(len, prefix_ids))
-        ids = torch.tensor([[fill] * (longest - len(row)) + row for row in prefix_ids], device=model.device)
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prefix_ids], device=model.device)
+        ids, mask = pad(prefix_ids, model, side="left")
         position = (mask.cumsum(1) - 1).clamp(min=0)
-        padded = min(map(len, prefix_ids)) < longest
+        padded = len(set(map(len, prefix_ids))) > 1
         output = model(input_ids=ids, attention_mask=mask if padded else None, position_ids=position, use_cache=True,
                        logits_to_keep=1)
         past = getattr(output, "past_key_values", None)
@@ -40,8 +37,9 @@ class Reader:
         Given a 2-D mask, or none, transformers would look into it, or into the tokens, at every step, and the host of
         an accelerator would wait. A CPU need not, and is faster with none.
         """
-        room = pad(mask, (0, max_new_tokens), value=1).repeat_interleave(self.rows, 0)[:, None, None]
-        return torch.zeros_like(room, dtype=self.model.dtype).masked_fill(room == 0, torch.finfo(self.model.dtype).min)
+        seen = torch.cat([mask, mask.new_ones(len(mask), max_new_tokens)], 1).repeat_interleave(self.rows, 0)
+        bias = torch.zeros(seen.shape, dtype=self.model.dtype, device=seen.device)
+        return bias.masked_fill(~seen, torch.finfo(bias.dtype).min)[:, None, None]
 
     def logprobs(self) -> Tensor:
         """Return the log-probabilities of the next token, (sentences, rows, tokens)."""

@@ -5,7 +5,7 @@ longer word: what `automaton`, which reads bytes, does not let happen.
 """
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from npkit.neurologic.automaton import Movable
 from npkit.neurologic.trie import BAN
 
 Phrase = tuple[int, ...]
@@ -74,7 +75,7 @@ class TokenTrie:
 
 # 2. The machine ------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, eq=False)
-class TokenAutomaton:
+class TokenAutomaton(Movable):
     """The tables of one set of phrases, or (`join`) of a batch of examples that share one space of nodes.
 
     The alphabet is the tokens that occur in phrases, symbols 1, 2, ... in the order of their ids; symbol 0 is any other
@@ -99,9 +100,6 @@ class TokenAutomaton:
     def members(self, bits: Tensor) -> Tensor:
         """Return the clauses of bit sets: (...) -> (..., clauses), True where the clause is in."""
         return (bits[..., None] >> torch.arange(self.progress.shape[1], device=bits.device)) & 1 == 1
-
-    def to(self, device: torch.device) -> "TokenAutomaton":
-        return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
 @lru_cache(maxsize=256)

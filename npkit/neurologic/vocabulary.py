@@ -1,6 +1,6 @@
 """Vocabulary: the tokens of a byte-level tokenizer as the bytes they write."""
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numpy as np
@@ -42,10 +42,6 @@ class Vocabulary:
                        if best[start] is not None and spelling[start:end] in self.ids]
             best[end] = min(options, key=len, default=None)
         return best[-1] or []
-
-    def to(self, device: torch.device) -> "Vocabulary":
-        return replace(self, token_bytes=self.token_bytes.to(device), first_class=self.first_class.to(device),
-                       never=self.never.to(device))
 
 
 @lru_cache(maxsize=50_000)  # the sets of a batch draw their phrases from the same lists
