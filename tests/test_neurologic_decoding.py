@@ -4,7 +4,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from test_neurologic_properties import policy
+from test_neurologic_properties import PHRASES, policy
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -12,9 +12,10 @@ from npkit.errors import NpkitError, PrefixTooLong
 from npkit.neurologic import Constraints, any_of, decode, decode_best, find, neurologic_generate, prices
 from npkit.neurologic.beam import keep_slots, take_turns
 from npkit.neurologic.cache import BeamCache
+from npkit.neurologic.costs import phrase_costs
 from npkit.neurologic.decoding import open_search, plan, run_search, search
 from npkit.neurologic.toy import toy_policy
-from npkit.policy import sequence_logprobs
+from npkit.policy import sequence_logprobs, token_logprobs
 from npkit.profiles import NeurologicConfig, override
 
 # The toy policy: every text can be written down ----------------------------------------------------------------------
@@ -250,14 +251,18 @@ def test_a_step_waits_for_the_device_once(prefixes, monkeypatch):
     assert torch.equal(search(policy()[0], vocabulary, jobs, config).best_tokens, beam.best_tokens)
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "mistral"])
-def test_other_architectures_decode_alike_alone_and_in_a_batch(kind):
+def other_policy(kind):
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     _, tokenizer = policy()
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(
         kind, vocab_size=len(tokenizer), max_position_embeddings=128, **sizes,
-        **({"num_key_value_heads": 1} if kind != "gpt_neox" else {}))).eval()
+        **({"num_key_value_heads": 1} if kind != "gpt_neox" else {}))).eval(), tokenizer
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "mistral"])
+def test_other_architectures_decode_alike_alone_and_in_a_batch(kind):
+    model, tokenizer = other_policy(kind)
     constraints = Constraints((("c", any_of("oil painting", "4k")),), ("e",))
     config = NeurologicConfig(max_new_tokens=16, beam_size=3)
     together = decode(model, tokenizer, ["a fox", "trending on a cat"], constraints, config)
@@ -268,12 +273,24 @@ def test_other_architectures_decode_alike_alone_and_in_a_batch(kind):
         assert found.num_tokens <= 16 and np.isfinite(found.logprob)
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "gpt_neox", "mistral"])
+def test_phrases_read_as_one_tree_cost_what_each_costs_alone(kind):
+    model, tokenizer = policy() if kind == "gpt2" else other_policy(kind)
+    costs = phrase_costs(model, tokenizer, 3 * PHRASES + [f"{phrase} {number}" for phrase in PHRASES
+                                                          for number in range(3)])
+    assert len(costs) == 4 * len(PHRASES)  # more than one tree
+    for phrase, cost in costs.items():
+        ids = [*tokenizer.encode(","), *tokenizer.encode(f" {phrase}")]
+        assert cost == pytest.approx(-float(token_logprobs(model, [ids])[0].sum()), rel=1e-4), phrase
+
+
 def test_a_model_without_keys_and_values_is_refused():
     _, tokenizer = policy()
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(
         "mamba", vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, state_size=4))
+    constraints = Constraints((("c", any_of("oil painting")),))
     with pytest.raises(NpkitError, match="MambaForCausalLM keeps no keys and values"):
-        decode(model, tokenizer, ["a fox"], Constraints(), NeurologicConfig(max_new_tokens=4))
+        decode(model, tokenizer, ["a fox"], constraints, NeurologicConfig(max_new_tokens=9))
 
 
 # transformers' own door ----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from npkit.neurologic.automaton import FAR, Automaton, Counts
 from npkit.neurologic.clauses import Clause, Constraints, checked, squeeze
-from npkit.neurologic.trie import BAN, Tables, Trie
+from npkit.neurologic.trie import BAN, Tables, Trie, chains
 from npkit.neurologic.vocabulary import BREAK, END, Vocabulary
 
 SEPARATORS, FILLER = (",", ";", ".", " -", " "), "s"  # what may stand between phrases; what turns "text" into "texts"
@@ -28,21 +28,21 @@ def compile_constraints(constraints: Constraints, vocabulary: Vocabulary) -> Aut
     for phrase in (*map(squeeze, constraints.excluded), "  "):  # two spaces in a row would smuggle a banned phrase in
         trie.add(phrase)
     tables = trie.tables()
-    delta, gains, pending, closed, progress = map(torch.from_numpy, tables[:5])
     proposals = propose([squeeze(literal.phrase) for clause in clauses for literal in clause], vocabulary)
-    next_node, next_gains = map(torch.from_numpy, read_proposals(
-        tables, vocabulary.token_bytes[proposals].numpy()))
-    begins_with_break = vocabulary.first_class[proposals] == BREAK
-    going, after_break, escape, ends = plans(layout, pending, closed, next_node, next_gains, begins_with_break)
-    done_there = ends if not constraints.ordered else torch.zeros_like(ends)  # at once with the phrase before it
-    restart = after_break.masked_fill(done_there | ~ends.any(1, keepdim=True), 0).amax(0)  # behind any other phrase
+    next_node, next_gains = read_proposals(tables, vocabulary.token_bytes[proposals].numpy())
+    begins_with_break = (vocabulary.first_class[proposals] == BREAK).numpy()
+    going, after_break, escape, ends = plans(layout, tables, next_node, next_gains, begins_with_break)
+    done_there = ends & (not constraints.ordered)  # at once with the phrase before it
+    restart = np.where(done_there | ~ends.any(1, keepdims=True), 0, after_break).max(0)  # behind any other phrase
+    table = torch.from_numpy
     return Automaton(
-        delta=delta, gains=gains, pending=pending, progress=progress.float(), next_node=next_node,
-        next_gains=next_gains, going=going - restart, closing=after_break - restart, escape=escape,
-        proposals=proposals[None], restart=restart[None], weight=torch.zeros(1, len(restart)),
-        full=torch.tensor([(1 << len(layout)) - 1]),
-        root=torch.tensor([0]), ordered=torch.tensor([True]) if constraints.ordered else None,
-        counts=count(clauses, layout, restart) if any(clauses[slot.clause].counts for slot in layout) else None)
+        delta=table(tables.delta.take(tables.column, axis=1)), gains=table(tables.gains.take(tables.column, axis=1)),
+        pending=table(tables.pending), progress=table(tables.progress).float(), next_node=table(next_node),
+        next_gains=table(next_gains), going=table(going - restart), closing=table(after_break - restart),
+        escape=table(escape), proposals=proposals[None], restart=table(restart)[None],
+        weight=torch.zeros(1, len(restart)), full=torch.tensor([(1 << len(layout)) - 1]), root=torch.tensor([0]),
+        ordered=torch.tensor([True]) if constraints.ordered else None,
+        counts=count(clauses, layout, table(restart)) if any(clauses[slot.clause].counts for slot in layout) else None)
 
 
 # 1. Bits -------------------------------------------------------------------------------------------------------------
@@ -95,27 +95,25 @@ def read_proposals(tables: Tables, token_bytes: np.ndarray) -> tuple[np.ndarray,
     A token is read byte by byte only where its first byte goes on with a phrase (and from the base nodes); elsewhere it
     leads where it does from the node that this one falls back on, and sets what that sets and what is pending.
     """
-    token_bytes = token_bytes[:, (token_bytes != END).any(0)]
-    first = token_bytes[:, 0]
+    columns = tables.column[token_bytes[:, (token_bytes != END).any(0)]]
+    first = columns[:, 0]
     walked = tables.inner[:, first]
     walked[:3] = True
     start, token = np.nonzero(walked)
     node, bits = start, np.zeros_like(start)
-    for byte in token_bytes[token].T:  # behind a token's end END follows, which stays and sets nothing
-        bits = bits | tables.gains[node, byte]
-        node = tables.delta[node, byte]
-    after, gained = np.zeros((2, *walked.shape), dtype=node.dtype)
-    after[start, token], gained[start, token] = node, bits
-    reader = np.arange(len(walked))[:, None].repeat(len(first), 1)  # the node that reads the token: this one or another
-    for level in tables.levels[3:]:
-        reader[level] = np.where(walked[level], reader[level], reader[tables.fail[level]])
-    columns = np.arange(len(first))
-    return after[reader, columns], gained[reader, columns] | tables.gains[:, first]
+    for column in columns[token].T:
+        bits = bits | tables.gains[node, column]
+        node = tables.delta[node, column]
+    walk = np.full(walked.shape, -1)  # whose end is where the token leads
+    walk[walked] = np.arange(len(start))
+    for back in chains(tables.fail):
+        walk = np.where(walk < 0, walk[back], walk)
+    return node.take(walk), bits.take(walk) | tables.gains.take(first, axis=1)
 
 
 # 3. Plans ------------------------------------------------------------------------------------------------------------
-def plans(layout: Sequence[Slot], pending: Tensor, closed: Tensor, next_node: Tensor, next_gains: Tensor,
-          begins_with_break: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def plans(layout: Sequence[Slot], tables: Tables, next_node: np.ndarray, next_gains: np.ndarray,
+          begins_with_break: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return the fewest proposals from each node to a phrase of each bit, (nodes, bits): with any one first, and with
     one that begins with a BREAK; the fewest (nodes,) until nothing banned or limited is pending; and where phrases end.
 
@@ -124,10 +122,10 @@ def plans(layout: Sequence[Slot], pending: Tensor, closed: Tensor, next_node: Te
     """
     bits = range(max(1, len(layout)))
     limited = sum(1 << bit for bit, slot in enumerate(layout) if slot.limited)
-    clean, may_end, here = next_gains & BAN == 0, pending & BAN == 0, pending | closed
-    fresh = next_gains & ~pending[:, None]
-    ends = (here[:, None] >> torch.arange(len(bits)) & 1 == 1) & may_end[:, None]
-    going, after_break = torch.full((2, len(pending), len(bits)), FAR)
+    pending, here = tables.pending, tables.pending | tables.closed
+    clean, may_end, fresh = next_gains & BAN == 0, pending & BAN == 0, next_gains & ~pending[:, None]
+    ends = (here[:, None] >> np.arange(len(bits)) & 1 == 1) & may_end[:, None]
+    going, after_break = np.full((2, len(pending), len(bits)), FAR)
     free = [bit for bit in bits if not limited >> bit & 1 and not _limit_of(bit, layout)]
     lanes = [(free, limited)] + [([bit], limited & ~_limit_of(bit, layout)) for bit in bits
                                  if bit not in free and not limited >> bit & 1]
@@ -137,13 +135,13 @@ def plans(layout: Sequence[Slot], pending: Tensor, closed: Tensor, next_node: Te
         inside = first & (next_gains & ~fresh & limited == 0)
         goals = ends[:, columns]
         if columns is free:
-            goals = torch.cat([goals, (may_end & (pending & limited == 0))[:, None]], 1)
-        distance = distances(next_node, inside, torch.where(goals, 0, FAR).short())
+            goals = np.column_stack([goals, may_end & (pending & limited == 0)])
+        distance = distances(next_node, inside, np.where(goals, 0, FAR))
         if columns is free:
             distance, escape = distance[:, :-1], distance[:, -1]
-        going[:, columns] = distance.long()
-        after_break[:, columns] = onward(distance, next_node, first & begins_with_break).long()
-    return going, after_break, escape.long(), ends & torch.tensor([not limited >> bit & 1 for bit in bits])
+        going[:, columns] = distance
+        after_break[:, columns] = onward(distance, next_node[:, begins_with_break], first[:, begins_with_break])
+    return going, after_break, escape, ends & [not limited >> bit & 1 for bit in bits]
 
 
 def _limit_of(bit: int, layout: Sequence[Slot]) -> int:
@@ -152,24 +150,30 @@ def _limit_of(bit: int, layout: Sequence[Slot]) -> int:
                and slot.clause == layout[bit].clause and slot.phrases == layout[bit].phrases)
 
 
-def onward(distance: Tensor, next_node: Tensor, allowed: Tensor) -> Tensor:
-    """Return 1 + the smallest distance (nodes, goals) behind any allowed proposal (nodes, proposals)."""
-    return _onward(distance, torch.where(allowed, next_node, len(distance)))
+def onward(distance: np.ndarray, next_node: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Return 1 + the smallest distance (nodes, goals) behind any allowed proposal (nodes, proposals); at most FAR."""
+    steps = np.where(allowed, next_node, len(next_node))  # the last node is where no step may lead
+    reached = np.pad(distance, ((0, 1), (0, 0)), constant_values=FAR).T.take(steps, axis=1)
+    return np.minimum(FAR, 1 + reached.min(2, initial=FAR)).T
 
 
-def _onward(distance: Tensor, steps: Tensor) -> Tensor:
-    reached = torch.cat([distance, torch.full_like(distance[:1], FAR)])  # the last one is where no step may lead
-    return 1 + reached.index_select(0, steps.flatten()).view(*steps.shape, -1).amin(1)
+def distances(next_node: np.ndarray, allowed: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return the fewest proposals from each node to each goal, (nodes, goals), where those `known` lead to it at most.
 
-
-def distances(next_node: Tensor, allowed: Tensor, distance: Tensor) -> Tensor:
-    """Return the fewest proposals from each node to each goal, (nodes, goals), given what is known of them."""
-    steps = torch.where(allowed, next_node, len(distance))
+    Round after round one token further back, the goals that a node reaches being the bits of one integer.
+    """
+    steps = np.where(allowed, next_node, len(next_node))
+    distance, place = known.copy(), 1 << np.arange(known.shape[1])
+    last_known = known[known < FAR].max(initial=-1)
+    reached, length = np.zeros(len(next_node) + 1, dtype=int), 0
     while True:
-        shorter = torch.minimum(distance, _onward(distance, steps))
-        if torch.equal(shorter, distance):
+        within = (distance <= length) @ place
+        if length > last_known and (within == reached[:-1]).all():
             return distance
-        distance = shorter
+        reached[:-1] = within
+        length += 1
+        behind = np.bitwise_or.reduce(reached.take(steps), axis=1)
+        distance = np.where((behind[:, None] & place != 0) & (distance > length), length, distance)
 
 
 MAX_EXACT_BITS = 12  # the table has a column for each set of bits
@@ -195,5 +199,6 @@ def solve(automaton: Automaton) -> Automaton:
         goals = automaton.done(at_end) & (automaton.pending[nodes] & BAN == 0)
         start = torch.where(goals[0], 0, 1 + behind.amin(1)).clamp(max=FAR)
         stays = ((met == bits) & ~lost).view_as(automaton.next_node)
-        exact[:, bits] = distances(automaton.next_node, stays, start[:, None].short())[:, 0].long()
+        found = distances(automaton.next_node.numpy(), stays.numpy(), start[:, None].numpy())
+        exact[:, bits] = torch.from_numpy(found[:, 0])
     return replace(automaton, exact=exact)

@@ -22,11 +22,12 @@ from npkit.neurologic.automaton import FAR, Automaton, stack
 from npkit.neurologic.beam import Beam, Rules, shaken, take_turns
 from npkit.neurologic.clauses import Certificate, Constraints, certify, find
 from npkit.neurologic.compiling import MAX_EXACT_BITS, compile_constraints, lay_out, solve
+from npkit.neurologic.costs import phrase_costs
 from npkit.neurologic.published import BEHAVIOURS, decode_published
-from npkit.neurologic.reader import Reader
+from npkit.neurologic.reader import Reader, no_keys_and_values
 from npkit.neurologic.trie import BAN
 from npkit.neurologic.vocabulary import WORD, Vocabulary, read_vocabulary
-from npkit.policy import batches, evaluating, max_tokens, token_logprobs
+from npkit.policy import batches, evaluating, is_recurrent, max_tokens
 from npkit.profiles import NeurologicConfig
 
 
@@ -156,13 +157,11 @@ def weigh(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, jobs: Sequ
     Of the phrases of a clause the likeliest counts. Like the paper's lambda it only says which hypotheses are heard:
     too small, and clauses are put off to the last tokens; too large, and they are written wherever they fit least.
     """
+    if is_recurrent(model):
+        raise no_keys_and_values(model)
     layouts = {job.automaton: lay_out([clause for _, clause in job.constraints.wanted]) for job in jobs}
-    comma = tokenizer.encode(",", add_special_tokens=False)
-    ids = {phrase: comma + tokenizer.encode(" " + phrase, add_special_tokens=False)
-           for layout in layouts.values() for slot in layout for phrase in slot.phrases}
-    phrases = sorted(ids, key=lambda phrase: len(ids[phrase]))  # like lengths together, to pad less
-    logprobs = token_logprobs(model, [ids[phrase] for phrase in phrases])
-    cost = {phrase: -float(row[len(comma) - 1:].sum()) for phrase, row in zip(phrases, logprobs)}
+    cost = phrase_costs(model, tokenizer, [phrase for layout in layouts.values() for slot in layout
+                                           if not slot.limited for phrase in slot.phrases])
     weighed = {}
     for automaton, layout in layouts.items():
         weight = automaton.weight.clone()

@@ -24,8 +24,7 @@ class Reader:
                        logits_to_keep=1)
         past = getattr(output, "past_key_values", None)
         if not all(isinstance(layer, DynamicLayer) for layer in getattr(past, "layers", [None])):
-            raise NpkitError(f"{type(model).__name__} keeps no keys and values of past tokens; beam search here needs "
-                             "them, as GPT-2, Llama or GPT-NeoX have them")
+            raise no_keys_and_values(model)
         self.cache = BeamCache(past, self.rows, max_new_tokens)
         self.logits = output.logits[:, -1].repeat_interleave(self.rows, 0)  # (sentences * rows, tokens)
         self.position = position[:, -1:].repeat_interleave(self.rows, 0)
@@ -54,3 +53,8 @@ class Reader:
         bias = None if self.bias is None else self.bias[..., :self.cache.get_seq_length() + 1]
         self.logits = self.model(input_ids=token.reshape(-1, 1), attention_mask=bias, position_ids=self.position,
                                  past_key_values=self.cache, use_cache=True).logits[:, -1]
+
+
+def no_keys_and_values(model: PreTrainedModel) -> NpkitError:
+    return NpkitError(f"{type(model).__name__} keeps no keys and values of past tokens; beam search here needs them, as "
+                      "GPT-2, Llama or GPT-NeoX have them")

@@ -1,11 +1,12 @@
 """Trie: wanted and banned phrases as paths of bytes, and the tables of the Aho-Corasick automaton over them."""
+from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
 from npkit.neurologic.clauses import has_boundary
-from npkit.neurologic.vocabulary import BREAK, BYTE_CLASS, END, FOREIGN, WORD
+from npkit.neurologic.vocabulary import BREAK, BYTE_CLASS, FOREIGN, WORD
 
 BAN = 1 << 62  # the bit of a banned phrase; wanted ones have those below
 
@@ -25,7 +26,7 @@ class Trie:
         self.children: list[dict[int, int]] = [{}, {}, {}]  # WORD, FOREIGN, BREAK
         self.pending, self.closed = [0] * 3, [0] * 3        # bits of phrases that end here: with the word; in any case
         self.depth = [WORD, FOREIGN, BREAK]  # 3 a byte, and the base node: a failure link leads to a smaller one
-        self.shares: list[dict[int, float]] = [{}, {}, {}]  # bit -> largest share written of a phrase of it
+        self.shares: dict[tuple[int, int], float] = {}  # node, bit -> largest share written of a phrase of it
 
     def add(self, phrase: str, bit: int | None = None) -> None:
         """Add a phrase that sets `bit`, or (None) a banned one."""
@@ -34,20 +35,20 @@ class Trie:
         for written, char in enumerate(phrase, 1):
             node = self._step(node, char)
             if not flag & self.avoided:
-                self.shares[node][bit] = max(self.shares[node].get(bit, 0.0), written / len(phrase))
+                self.shares[node, bit] = max(self.shares.get((node, bit), 0.0), written / len(phrase))
         ends = self.pending if has_boundary(phrase[-1]) else self.closed
         ends[node] |= flag
 
     def _step(self, node: int, char: str) -> int:
         """Return the node after `char`; its small and its capital spelling lead to the same one."""
-        edges = []
+        edges, after = [], None
         for spelling in spellings(char):
             inner = node
             for byte in spelling[:-1]:
                 inner = self.children[inner].get(byte) or self._grow(inner, byte)
             edges.append((inner, spelling[-1]))
-        known = [self.children[inner][byte] for inner, byte in edges if byte in self.children[inner]]
-        after = known[0] if known else self._grow(*edges[0])
+            after = after or self.children[inner].get(spelling[-1])
+        after = after or self._grow(*edges[0])
         for inner, byte in edges:
             self.children[inner][byte] = after
         return after
@@ -58,57 +59,68 @@ class Trie:
         self.pending.append(0)
         self.closed.append(0)
         self.depth.append(self.depth[node] + 3)
-        self.shares.append({})
         return len(self.children) - 1
 
     def tables(self) -> "Tables":
-        """Return the automaton of the trie, built level by level."""
-        nodes = len(self.children)
-        delta = np.empty((nodes, 257), dtype=int)
-        delta[:, END] = np.arange(nodes)
-        progress = np.zeros((nodes, self.num_bits))
-        written = [(node, bit, share) for node, shares in enumerate(self.shares) for bit, share in shares.items()]
-        for node, bit, share in written:
-            progress[node, bit] = share
-        pending, closed = np.array(self.pending), np.array(self.closed)
-        fail = np.array([WORD, WORD, FOREIGN, *[WORD] * (nodes - 3)])
-        edges = np.array([(node, byte, child) for node, children in enumerate(self.children)
-                          for byte, child in children.items()])
-        depths = np.array(self.depth)
-        edges = edges[depths[edges[:, 0]].argsort(kind="stable")]
-        each_depth = np.unique(depths)
-        levels = np.split(depths.argsort(kind="stable"), np.searchsorted(np.sort(depths), each_depth[1:]))
-        leaving = np.split(edges, np.searchsorted(depths[edges[:, 0]], each_depth[1:]))
-        delta[WORD, :END] = BYTE_CLASS
-        for level, level_edges in zip(levels, leaving):
-            back = fail[level]
-            delta[level, :END] = delta[back, :END]
-            pending[level] |= pending[back]
-            closed[level] |= closed[back]
-            progress[level] = np.maximum(progress[level], progress[back])
-            node, byte, child = level_edges.T
-            fail[child] = delta[node, byte]
-            delta[node, byte] = child
-        gains = closed[delta] if closed.any() else np.zeros_like(delta)
-        ends = np.flatnonzero(pending)
-        gains[ends, :END] |= np.where(BYTE_CLASS == BREAK, pending[ends, None], 0)
-        gains[ends, :END] |= np.where(BYTE_CLASS == FOREIGN, pending[ends, None] & self.avoided, 0)
-        gains[:, END] = 0
-        inner = np.zeros((nodes, 257), dtype=bool)
-        inner[edges[:, 0], edges[:, 1]] = True
-        return Tables(delta, gains, pending, closed, progress, fail, inner, levels)
+        """Return the automaton of the trie."""
+        start = np.arange(len(self.children)).repeat([len(children) for children in self.children])
+        byte = np.array([byte for children in self.children for byte in children])
+        used = np.unique(byte)
+        classes = np.array([WORD, FOREIGN, BREAK, *BYTE_CLASS[used]])  # of a column
+        column = np.array([*BYTE_CLASS, len(classes)])                 # of a byte in no phrase: of its class
+        column[used] = range(3, len(classes))
+        delta = np.full((len(self.children), len(classes)), -1)
+        delta[start, column[byte]] = [child for children in self.children for child in children.values()]
+        inner = delta >= 0
+        delta[WORD] = np.where(inner[WORD], delta[WORD], classes)
+        pending, closed, fail = np.array(self.pending), np.array(self.closed), np.array(self._failures())
+        progress = np.zeros((len(self.children), self.num_bits))
+        for place, share in self.shares.items():
+            progress[place] = share
+        for back in chains(fail):
+            delta = np.where(delta < 0, delta[back], delta)
+            pending |= pending[back]
+            closed |= closed[back]
+            progress = np.maximum(progress, progress[back])
+        gains = closed[delta] | np.where(classes == BREAK, pending[:, None], 0)
+        gains |= np.where(classes == FOREIGN, pending[:, None] & self.avoided, 0)
+        delta = np.column_stack([delta, np.arange(len(delta))])  # END stays where it is and sets nothing
+        gains, inner = (np.pad(table, ((0, 0), (0, 1))) for table in (gains, inner))
+        return Tables(delta, gains, pending, closed, progress, fail, inner, column)
+
+    def _failures(self) -> list[int]:
+        """Return for each node that of the longest other beginning of a phrase that its text ends with."""
+        fail, class_of = [WORD, WORD, FOREIGN, *[WORD] * (len(self.children) - 3)], BYTE_CLASS.tolist()
+        for node in sorted(range(len(fail)), key=self.depth.__getitem__):
+            for byte, child in self.children[node].items():
+                back = fail[node]
+                while back != WORD and byte not in self.children[back]:
+                    back = fail[back]
+                fail[child] = class_of[byte] if node == WORD else self.children[back].get(byte, class_of[byte])
+        return fail
+
+
+def chains(fail: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield where each node leads by 1, 2, 4 ... failure links, to the last: WORD.
+
+    What nodes inherit from the nearest that has it, or collect from all, is found in as many rounds.
+    """
+    while fail.any():
+        yield fail
+        fail = fail[fail]
+    yield fail
 
 
 class Tables(NamedTuple):
-    """The automaton over bytes, as arrays."""
-    delta: np.ndarray     # (nodes, 257) node after a byte
-    gains: np.ndarray     # (nodes, 257) bits that reading a byte sets for good
+    """The automaton over bytes, as arrays; bytes in no phrase share the column of their class."""
+    delta: np.ndarray     # (nodes, columns) node after a byte
+    gains: np.ndarray     # (nodes, columns) bits that reading a byte sets for good
     pending: np.ndarray   # (nodes,) bits that the end of the word would set
     closed: np.ndarray    # (nodes,) bits of phrases that end here whatever follows
     progress: np.ndarray  # (nodes, bits) largest share written of a phrase
     fail: np.ndarray      # (nodes,) the longest other phrase that may have begun
-    inner: np.ndarray     # (nodes, 257) True where a byte goes on with a phrase; elsewhere the node reads as `fail`
-    levels: list[np.ndarray]  # the nodes, so that `fail` leads to an earlier level
+    inner: np.ndarray     # (nodes, columns) True where a byte goes on with a phrase; elsewhere the node reads as `fail`
+    column: np.ndarray    # (257,) of a byte, and of END
 
 
 @cache
