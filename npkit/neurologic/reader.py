@@ -56,5 +56,5 @@ class Reader:
 
 
 def no_keys_and_values(model: PreTrainedModel) -> NpkitError:
-    return NpkitError(f"{type(model).__name__} keeps no keys and values of past tokens; beam search here needs them, as "
-                      "GPT-2, Llama or GPT-NeoX have them")
+    return NpkitError(f"{type(model).__name__} keeps no keys and values of past tokens; beam search here needs them, "
+                      "as GPT-2, Llama or GPT-NeoX have them")
