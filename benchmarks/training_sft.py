@@ -6,6 +6,7 @@ import argparse
 import copy
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 
@@ -16,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from transformers.utils import logging
 
 from npkit import corpus, sft
+from npkit.packed_attention import attending_by_prompt
 from npkit.policy import Policy, build_policy, evaluating
 from npkit.profiles import load_profile, override
 
@@ -48,7 +50,7 @@ def losses_by_prompt(policy: Policy, sequences: list[list[int]], config, packing
         trainer = sft_trainer(policy, sequences, config, packing, folder)
         for batch in trainer.get_train_dataloader():
             labels = batch.pop("labels")
-            with evaluating(trainer.model):
+            with evaluating(trainer.model), attending_by_prompt(trainer.model) if packing else nullcontext():
                 logits = trainer.model(**batch, use_cache=False).logits
             rows = cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:], reduction="none", ignore_index=-100)
             for ids, targets, row in zip(batch["input_ids"], labels, rows, strict=True):

@@ -2,6 +2,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -9,14 +10,17 @@ import torch
 import trl
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
+from transformers.trainer_utils import TrainOutput
 
 from npkit import processes
 from npkit.checkpoints import WholeCheckpoints
+from npkit.packed_attention import attending_by_prompt
 from npkit.policy import Policy, build_policy, fits, generate, is_recurrent, save_policy, token_logprobs
 from npkit.profiles import PolicyConfig, Profile, SFTConfig
 
 NUM_SAMPLES = 200  # completions sampled to see how many are training prompts
-BLOCK_TOKENS = 256  # prompts are packed into rows of this many tokens: no padding, and cheap attention on a CPU
+BLOCK_TOKENS = 256   # prompts are packed into rows of this many tokens: no padding
+TOKENS_AT_ONCE = 4096  # of the rows of a step, so many tokens are read together
 LOGGED = {"loss": "train/loss", "grad_norm": "train/grad_norm", "learning_rate": "train/learning_rate",
           "mean_token_accuracy": "train/token_accuracy"}  # trl's name -> ours
 
@@ -80,15 +84,21 @@ def memorised_shares(policy: Policy, dataset: Dataset, config: PolicyConfig, see
 class SFTTrainer(WholeCheckpoints, trl.SFTTrainer):
     """trl's SFTTrainer, which takes the loss over whole prompts, with checkpoints that can be trusted."""
 
+    def train(self, *arguments, **options) -> TrainOutput:
+        with attending_by_prompt(self.model) if self.padding_free else nullcontext():
+            return super().train(*arguments, **options)
+
 
 def trainer_settings(config: SFTConfig, *, packing: bool, rows_per_step: int, seed: int, folder: Path, block: int,
                      on_cpu: bool) -> trl.SFTConfig:
-    """Return trl's settings: steps of `rows_per_step` packed rows, one at a time, or of one padded batch of prompts."""
+    """Return trl's settings: steps of `rows_per_step` packed rows, many read together, or of one padded batch."""
     rows = processes.divide(rows_per_step, f"the {'packed rows' if packing else 'prompts'} of a step (sft.batch_size)")
+    at_once = max(number for number in range(1, rows + 1) if rows % number == 0
+                  and (not packing or number * block <= max(block, TOKENS_AT_ONCE)))
     return trl.SFTConfig(
         output_dir=str(folder), seed=seed, data_seed=seed, use_cpu=on_cpu, bf16=not on_cpu,
-        packing=packing, max_length=block, per_device_train_batch_size=1 if packing else rows,
-        gradient_accumulation_steps=rows if packing else 1, ddp_find_unused_parameters=False,
+        packing=packing, max_length=block, per_device_train_batch_size=at_once,
+        gradient_accumulation_steps=rows // at_once, ddp_find_unused_parameters=False,
         num_train_epochs=config.num_epochs, max_steps=config.max_steps or -1,
         learning_rate=config.learning_rate, lr_scheduler_type="cosine", warmup_steps=config.warmup_share,
         weight_decay=config.weight_decay, gradient_checkpointing=False, activation_checkpointing=False,

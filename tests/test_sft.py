@@ -4,9 +4,11 @@ import math
 import pytest
 import torch
 from datasets import Dataset, concatenate_datasets
-from transformers import TrainerCallback
+from transformers import AutoConfig, AutoModelForCausalLM, TrainerCallback
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from npkit import policy, sft
+from npkit.packed_attention import attending_by_prompt
 from npkit.profiles import PolicyConfig, SFTConfig, load_profile, override
 
 SIZES = PolicyConfig(num_layers=1, hidden_size=32, num_heads=2, vocab_size=320, max_prompt_tokens=48)
@@ -69,6 +71,25 @@ def test_the_packed_loss_is_the_mean_over_all_tokens(data, tmp_path):
     rows = sft.train_sft(model, tokenizer, data, override(CONFIG, max_steps=1, batch_size=1000), seed=0,
                          folder=tmp_path, max_prompt_tokens=48)
     assert rows[0]["train/loss"] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "options"), [("gpt2", {}), ("llama", {"num_key_value_heads": 1}), ("gpt_neox", {})])
+def test_packed_prompts_read_what_each_reads_alone(kind, options):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(
+        kind, vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=16, tie_word_embeddings=False, **options)).eval()
+    prompts = [[3, 4, 5, 6, 7], [8], [9, 10, 11]]
+    batch = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)([{"input_ids": ids} for ids in prompts])
+    batch.pop("labels")
+    with attending_by_prompt(model):
+        packed = model(**batch, use_cache=False).logits
+    packed[0, :5].sum().backward()  # of the first prompt only
+    gradient = model.get_input_embeddings().weight.grad
+    alone = [model(input_ids=torch.tensor([ids])).logits for ids in prompts]
+    torch.testing.assert_close(packed, torch.cat(alone, 1), atol=1e-5, rtol=1e-4)
+    assert not gradient[8:12].any()
+    assert model.config._attn_implementation == "sdpa"
 
 
 def test_a_killed_run_goes_on_to_the_same_numbers(data, tmp_path):

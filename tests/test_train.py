@@ -17,7 +17,7 @@ from npkit.errors import NpkitError
 from npkit.profiles import parse_settings
 
 ROOT = Path(__file__).parent.parent
-SETTINGS = ["data.num_prompts=405", "data.ppo_share=0.3", "policy.num_layers=2", "policy.hidden_size=32",
+SETTINGS = ["data.num_prompts=500", "data.ppo_share=0.3", "policy.num_layers=2", "policy.hidden_size=32",
             "policy.num_heads=2", "sft.num_epochs=3", "sft.learning_rate=5e-3", "sft.save_steps=2",
             "ppo.num_updates=4", "ppo.episodes_per_update=16", "ppo.minibatch_size=8", "ppo.num_ppo_epochs=2",
             "ppo.max_new_tokens=8", "ppo.save_updates=1", "ppo.reward_judge=oracle", "runtime.num_threads=1",
