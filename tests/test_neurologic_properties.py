@@ -94,7 +94,7 @@ def test_two_thousand_random_constraint_sets_hold_on_the_text():
         try:
             plan(*policy(), [prefix], [constraints], config)
         except NpkitError:
-            refused.append(constraints)
+            refused.append((prefix, constraints))
         else:
             jobs.append((prefix, constraints))
     for (prefix, constraints), found in zip(jobs, decode(*policy(), *zip(*jobs), config, batch_size=250)):
@@ -105,14 +105,17 @@ def test_two_thousand_random_constraint_sets_hold_on_the_text():
         kinds += [len(constraints.wanted), len(constraints.excluded), constraints.ordered,
                   any(clause.capped for _, clause in constraints.wanted)]
     assert (kinds > [2_000, 2_000, 300, 200]).all()
-    assert len(refused) < 8 and all(map(may_be_refused, refused))
+    assert 0 < len(refused) < 8
+    for prefix, constraints in refused:  # "e" and "s" are avoided beside letters beyond ASCII too, on the safe side
+        assert "Straße" in (simple_text(constraints, prefix) or "Straße"), constraints
 
 
-def may_be_refused(constraints):
-    """Limits on counts, or (on the safe side) "e" banned, which stands behind a letter beyond ASCII in "Straße"."""
-    phrases = [literal.phrase for _, clause in constraints.wanted for literal in clause]
-    return (any(clause.capped for _, clause in constraints.wanted)
-            or "Straße" in phrases and "e" in constraints.excluded)
+def simple_text(constraints, prefix):
+    """Return a text that meets `constraints` with as few phrases as they ask for, or None."""
+    choices = [itertools.combinations([literal.phrase for literal in clause], clause.min_count)
+               for _, clause in constraints.wanted]
+    texts = (", ".join([prefix, *itertools.chain(*chosen)]) for chosen in itertools.product(*choices))
+    return next((text for text in texts if holds(constraints, text)), None)
 
 
 def test_one_more_token_always_brings_the_end_one_token_nearer():

@@ -1,4 +1,5 @@
 """Automaton: wanted and banned phrases compiled to one machine over bytes, whose node says where a text stands."""
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Self
@@ -57,9 +58,10 @@ class Automaton(Movable):
     full: Tensor        # (examples,) all bits
     weight: Tensor      # (examples, bits) nats that writing a phrase of the bit is expected to cost; 0 until estimated
     root: Tensor        # (examples,) first of the nodes
+    exact: Tensor       # (nodes, sets) fewest tokens still needed; -1, or none at all: only bounded by a plan
+    exact_sets: Tensor  # (examples, sets) the sets of bits that `exact` knows, in order
     counts: Counts | None = None    # None: every clause is one bit
     ordered: Tensor | None = None   # (examples,) whether bits count from the lowest up only; None: no example
-    exact: Tensor | None = None     # (nodes, sets of bits) fewest tokens still needed; -1: only bounded by a plan
 
     # Bits ------------------------------------------------------------------------------------------------------------
     def members(self, bits: Tensor) -> Tensor:
@@ -131,8 +133,9 @@ class Automaton(Movable):
         need = torch.minimum(closing, going)
         if self.counts is not None:
             need = need.masked_fill(self.over(met), FAR)
-        if self.exact is not None:
-            known = self.exact[node, met.clamp(max=self.exact.shape[1] - 1)]
+        if self.exact.shape[1]:
+            column = torch.searchsorted(self.exact_sets, met).clamp(max=self.exact.shape[1] - 1)
+            known = self.exact[node, column].masked_fill(self.exact_sets.gather(1, column) != met, -1)
             need = torch.where(known < 0, need, known)
         in_hand = self.progress[node] * self.weight[:, None]
         return need, in_hand.masked_fill(~owed_at_end, 0).amax(-1)
@@ -183,16 +186,12 @@ def stack(automata: Sequence[Automaton], fill_token: int) -> Automaton:
     roots = sizes.cumsum(0) - sizes
     bits = max(automaton.restart.shape[1] for automaton in distinct)
     width = max(automaton.proposals.shape[1] for automaton in distinct)
-    sets = max(0 if automaton.exact is None else automaton.exact.shape[1] for automaton in distinct)
+    sets = max(automaton.exact.shape[1] for automaton in distinct)
 
     def joined(name: str, columns: int | None = None, fill: int = 0) -> Tensor:
         tables = [getattr(automaton, name) for automaton in distinct]
         return torch.cat([pad(table, (0, columns - table.shape[1]), value=fill) if columns else table
                           for table in tables])
-
-    def known(automaton: Automaton) -> Tensor:
-        table = automaton.delta.new_empty(len(automaton.delta), 0) if automaton.exact is None else automaton.exact
-        return pad(table, (0, sets - table.shape[1]), value=-1)
 
     offset = roots.repeat_interleave(sizes)[:, None]
     in_order = torch.tensor([automaton.ordered is not None for automaton in automata])
@@ -202,8 +201,8 @@ def stack(automata: Sequence[Automaton], fill_token: int) -> Automaton:
         going=joined("going", bits), closing=joined("closing", bits), escape=joined("escape"),
         proposals=joined("proposals", width, fill_token)[which], restart=joined("restart", bits)[which],
         full=joined("full")[which], weight=joined("weight", bits)[which], root=roots[which],
-        counts=_stack_counts(distinct, bits, which),
-        ordered=in_order if in_order.any() else None, exact=torch.cat(list(map(known, distinct))) if sets else None)
+        exact=joined("exact", sets, -1), exact_sets=joined("exact_sets", sets, sys.maxsize)[which],
+        counts=_stack_counts(distinct, bits, which), ordered=in_order if in_order.any() else None)
 
 
 def _stack_counts(automata: Sequence[Automaton], bits: int, which: Tensor) -> Counts | None:

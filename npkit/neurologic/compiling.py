@@ -1,4 +1,6 @@
 """Compiling: from constraints and a vocabulary to the automaton, with the plans that keep its promise."""
+import itertools
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -7,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from npkit.neurologic.automaton import FAR, Automaton, Counts
+from npkit.neurologic.automaton import FAR, Automaton, Counts, plain_counts
 from npkit.neurologic.clauses import Clause, Constraints, checked, squeeze
 from npkit.neurologic.trie import BAN, Tables, Trie, chains
 from npkit.neurologic.vocabulary import BREAK, END, Vocabulary
@@ -41,6 +43,7 @@ def compile_constraints(constraints: Constraints, vocabulary: Vocabulary) -> Aut
         next_gains=table(next_gains), going=table(going - restart), closing=table(after_break - restart),
         escape=table(escape), proposals=proposals[None], restart=table(restart)[None],
         weight=torch.zeros(1, len(restart)), full=torch.tensor([(1 << len(layout)) - 1]), root=torch.tensor([0]),
+        exact=torch.zeros(len(next_node), 0).long(), exact_sets=torch.zeros(1, 0).long(),
         ordered=torch.tensor([True]) if constraints.ordered else None,
         counts=count(clauses, layout, table(restart)) if any(clauses[slot.clause].counts for slot in layout) else None)
 
@@ -136,7 +139,7 @@ def plans(layout: Sequence[Slot], tables: Tables, next_node: np.ndarray, next_ga
         goals = ends[:, columns]
         if columns is free:
             goals = np.column_stack([goals, may_end & (pending & limited == 0)])
-        distance = distances(next_node, inside, np.where(goals, 0, FAR))
+        distance = distances(next_node, inside, goals)
         if columns is free:
             distance, escape = distance[:, :-1], distance[:, -1]
         going[:, columns] = distance
@@ -157,26 +160,24 @@ def onward(distance: np.ndarray, next_node: np.ndarray, allowed: np.ndarray) -> 
     return np.minimum(FAR, 1 + reached.min(2, initial=FAR)).T
 
 
-def distances(next_node: np.ndarray, allowed: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return the fewest proposals from each node to each goal, (nodes, goals), where those `known` lead to it at most.
+def distances(next_node: np.ndarray, allowed: np.ndarray, goals: np.ndarray) -> np.ndarray:
+    """Return the fewest allowed proposals from each node to each goal, (nodes, goals); FAR where none leads there.
 
     Round after round one token further back, the goals that a node reaches being the bits of one integer.
     """
     steps = np.where(allowed, next_node, len(next_node))
-    distance, place = known.copy(), 1 << np.arange(known.shape[1])
-    last_known = known[known < FAR].max(initial=-1)
-    reached, length = np.zeros(len(next_node) + 1, dtype=int), 0
-    while True:
-        within = (distance <= length) @ place
-        if length > last_known and (within == reached[:-1]).all():
-            return distance
-        reached[:-1] = within
-        length += 1
+    distance, place = np.where(goals, 0, FAR), 1 << np.arange(goals.shape[1])
+    reached = np.append(goals @ place, 0)
+    for length in itertools.count(1):
         behind = np.bitwise_or.reduce(reached.take(steps), axis=1)
-        distance = np.where((behind[:, None] & place != 0) & (distance > length), length, distance)
+        new = behind & ~reached[:-1]
+        if not new.any():
+            return distance
+        distance[new[:, None] & place != 0] = length
+        reached[:-1] |= new
 
 
-MAX_EXACT_BITS = 12  # the table has a column for each set of bits
+MAX_SETS = 16_384  # the exact table has a column for each set of bits
 
 
 @lru_cache(maxsize=16)
@@ -184,21 +185,54 @@ def solve(automaton: Automaton) -> Automaton:
     """Return the automaton with `exact`, the fewest proposals that finish from each node with each set of bits.
 
     A plan writes every phrase on its own; here two may share words ("oil painting", "painting studio"). It takes up
-    to seconds, not milliseconds, and is for sets that no plan fits into the tokens allowed.
+    to seconds, not milliseconds, and is for sets that no plan fits into the tokens allowed. An automaton of more than
+    `MAX_SETS` sets is returned as it is.
     """
-    nodes = torch.arange(len(automaton.delta))[None]
-    node = nodes.mT.expand_as(automaton.next_node).reshape(1, -1)
-    gained, sets = automaton.next_gains.reshape(1, -1), 1 << automaton.restart.shape[1]
-    exact = torch.full((nodes.shape[1], sets), FAR)
-    for bits in sorted(range(sets), key=int.bit_count, reverse=True):  # from a set the way leads to larger ones only
-        met = automaton.gain(torch.full_like(node, bits), gained, node)
-        lost = (gained & BAN != 0) | automaton.over(met)
-        behind = exact[automaton.next_node, met.view_as(automaton.next_node)].masked_fill(lost.view_as(
-            automaton.next_node), FAR)
-        at_end = automaton.at_end(torch.full_like(nodes, bits), nodes)
-        goals = automaton.done(at_end) & (automaton.pending[nodes] & BAN == 0)
-        start = torch.where(goals[0], 0, 1 + behind.amin(1)).clamp(max=FAR)
-        stays = ((met == bits) & ~lost).view_as(automaton.next_node)
-        found = distances(automaton.next_node.numpy(), stays.numpy(), start[:, None].numpy())
-        exact[:, bits] = torch.from_numpy(found[:, 0])
-    return replace(automaton, exact=exact)
+    sets = possible_sets(automaton)
+    if not sets:
+        return automaton
+    known = torch.tensor([sets])
+    next_node, gained = automaton.next_node.numpy(), automaton.next_gains.numpy()
+    nodes, width = next_node.shape
+    does = np.stack([gained, automaton.pending.numpy()[:, None].repeat(width, 1)]).reshape(2, -1)
+    _, examples, kind = np.unique(does, axis=1, return_index=True, return_inverse=True)  # of what a proposal does
+    node, gains = torch.from_numpy(examples // width)[None], torch.from_numpy(gained.flatten()[examples])[None]
+    kind, every_node = kind.reshape(nodes, width), torch.arange(nodes)[None]
+    exact = np.full((len(sets) + 1, nodes), FAR)  # the last row is of what may not be done
+    for bits in sorted(sets, key=int.bit_count, reverse=True):  # from a set the way leads to larger ones only
+        met = automaton.gain(torch.full_like(node, bits), gains, node)
+        row = torch.searchsorted(known, met).clamp(max=len(sets) - 1)
+        lost = (gains & BAN != 0) | automaton.over(met) | (known.gather(1, row) != met)
+        behind = exact[row.masked_fill(lost, len(sets))[0].numpy()[kind], next_node]
+        at_end = automaton.at_end(torch.full_like(every_node, bits), every_node)
+        goals = automaton.done(at_end) & (automaton.pending & BAN == 0)
+        start = np.where(goals[0].numpy(), 0, np.minimum(FAR, 1 + behind.min(1)))
+        stays = ((met == bits) & ~lost)[0].numpy()
+        exact[bisect_left(sets, bits)] = settle(start, np.where(stays[kind], next_node, nodes))
+    return replace(automaton, exact=torch.from_numpy(exact[:-1].T.copy()), exact_sets=known)
+
+
+def settle(start: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Return the fewest tokens from each node (nodes,), which are those of `start` or one more than behind a step."""
+    while True:
+        shorter = np.minimum(start, 1 + np.append(start, FAR).take(steps).min(1))
+        if (shorter == start).all():
+            return start
+        start = shorter
+
+
+def possible_sets(automaton: Automaton) -> list[int]:
+    """Return the sets of bits that texts have before they break a limit, in order; none where they are too many."""
+    bits = automaton.restart.shape[1]
+    if automaton.ordered is not None:
+        return [(1 << number) - 1 for number in range(bits + 1)]
+    counts = automaton.counts or plain_counts(bits)
+    sets = [0]
+    for wanted, limited, most in zip(counts.wanted[0].T, counts.limited[0].T, counts.most[0, 0].tolist()):
+        wanted, limited = ([1 << bit for bit in each.nonzero().flatten().tolist()] for each in (wanted, limited))
+        for sure, maybe in itertools.zip_longest(wanted, limited, fillvalue=0):  # what surely stands may stand
+            sets = [found | state for found in sets for state in {0, maybe, maybe | sure}
+                    if ((found | state) & sum(limited)).bit_count() <= most]
+            if len(sets) > MAX_SETS:
+                return []
+    return sorted(sets)

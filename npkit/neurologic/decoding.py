@@ -21,7 +21,7 @@ from npkit.errors import NpkitError, PrefixTooLong
 from npkit.neurologic.automaton import FAR, Automaton, stack
 from npkit.neurologic.beam import Beam, Rules, shaken, take_turns
 from npkit.neurologic.clauses import Certificate, Constraints, certify, find
-from npkit.neurologic.compiling import MAX_EXACT_BITS, compile_constraints, lay_out, solve
+from npkit.neurologic.compiling import compile_constraints, lay_out, solve
 from npkit.neurologic.costs import phrase_costs
 from npkit.neurologic.published import BEHAVIOURS, decode_published
 from npkit.neurologic.reader import Reader, no_keys_and_values
@@ -142,7 +142,7 @@ def prepare(prefix: str, constraints: Constraints, vocabulary: Vocabulary, max_n
         node = WORD
     met = int(automaton.at_end(torch.tensor([[met & ~BAN]]), torch.tensor([[node]])))
     need = _need(automaton, node, met)
-    if need > max_new_tokens and int(automaton.full).bit_length() <= MAX_EXACT_BITS:
+    if need > max_new_tokens:
         automaton = solve(automaton)
         need = _need(automaton, node, met)
     if need > max_new_tokens:
