@@ -1,5 +1,4 @@
 """Automaton: wanted and banned phrases compiled to one machine over bytes, whose node says where a text stands."""
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Self
@@ -58,8 +57,9 @@ class Automaton(Movable):
     full: Tensor        # (examples,) all bits
     weight: Tensor      # (examples, bits) nats that writing a phrase of the bit is expected to cost; 0 until estimated
     root: Tensor        # (examples,) first of the nodes
-    exact: Tensor       # (nodes, sets) fewest tokens still needed; -1, or none at all: only bounded by a plan
-    exact_sets: Tensor  # (examples, sets) the sets of bits that `exact` knows, in order
+    exact: Tensor       # (entries,) fewest tokens still needed, where that is known; elsewhere plans bound it
+    exact_base: Tensor  # (nodes,) entry of the node with the first of its example's sets
+    exact_sets: Tensor  # (examples, sets) the sets of bits for which it is known, in order; BAN: no more
     counts: Counts | None = None    # None: every clause is one bit
     ordered: Tensor | None = None   # (examples,) whether bits count from the lowest up only; None: no example
 
@@ -133,10 +133,10 @@ class Automaton(Movable):
         need = torch.minimum(closing, going)
         if self.counts is not None:
             need = need.masked_fill(self.over(met), FAR)
-        if self.exact.shape[1]:
-            column = torch.searchsorted(self.exact_sets, met).clamp(max=self.exact.shape[1] - 1)
-            known = self.exact[node, column].masked_fill(self.exact_sets.gather(1, column) != met, -1)
-            need = torch.where(known < 0, need, known)
+        if self.exact_sets.shape[1]:
+            column = torch.searchsorted(self.exact_sets, met).clamp(max=self.exact_sets.shape[1] - 1)
+            known = self.exact_sets.gather(1, column) == met
+            need = torch.where(known, self.exact[torch.where(known, self.exact_base[node] + column, 0)], need)
         in_hand = self.progress[node] * self.weight[:, None]
         return need, in_hand.masked_fill(~owed_at_end, 0).amax(-1)
 
@@ -186,7 +186,8 @@ def stack(automata: Sequence[Automaton], fill_token: int) -> Automaton:
     roots = sizes.cumsum(0) - sizes
     bits = max(automaton.restart.shape[1] for automaton in distinct)
     width = max(automaton.proposals.shape[1] for automaton in distinct)
-    sets = max(automaton.exact.shape[1] for automaton in distinct)
+    sets = max(automaton.exact_sets.shape[1] for automaton in distinct)
+    entries = torch.tensor([len(automaton.exact) for automaton in distinct])
 
     def joined(name: str, columns: int | None = None, fill: int = 0) -> Tensor:
         tables = [getattr(automaton, name) for automaton in distinct]
@@ -201,7 +202,8 @@ def stack(automata: Sequence[Automaton], fill_token: int) -> Automaton:
         going=joined("going", bits), closing=joined("closing", bits), escape=joined("escape"),
         proposals=joined("proposals", width, fill_token)[which], restart=joined("restart", bits)[which],
         full=joined("full")[which], weight=joined("weight", bits)[which], root=roots[which],
-        exact=joined("exact", sets, -1), exact_sets=joined("exact_sets", sets, sys.maxsize)[which],
+        exact=joined("exact"), exact_sets=joined("exact_sets", sets, BAN)[which],
+        exact_base=joined("exact_base") + (entries.cumsum(0) - entries).repeat_interleave(sizes),
         counts=_stack_counts(distinct, bits, which), ordered=in_order if in_order.any() else None)
 
 

@@ -43,7 +43,7 @@ def compile_constraints(constraints: Constraints, vocabulary: Vocabulary) -> Aut
         next_gains=table(next_gains), going=table(going - restart), closing=table(after_break - restart),
         escape=table(escape), proposals=proposals[None], restart=table(restart)[None],
         weight=torch.zeros(1, len(restart)), full=torch.tensor([(1 << len(layout)) - 1]), root=torch.tensor([0]),
-        exact=torch.zeros(len(next_node), 0).long(), exact_sets=torch.zeros(1, 0).long(),
+        exact=torch.zeros(0).short(), exact_base=torch.zeros_like(table(escape)), exact_sets=torch.zeros(1, 0).long(),
         ordered=torch.tensor([True]) if constraints.ordered else None,
         counts=count(clauses, layout, table(restart)) if any(clauses[slot.clause].counts for slot in layout) else None)
 
@@ -209,7 +209,8 @@ def solve(automaton: Automaton) -> Automaton:
         start = np.where(goals[0].numpy(), 0, np.minimum(FAR, 1 + behind.min(1)))
         stays = ((met == bits) & ~lost)[0].numpy()
         exact[bisect_left(sets, bits)] = settle(start, np.where(stays[kind], next_node, nodes))
-    return replace(automaton, exact=torch.from_numpy(exact[:-1].T.copy()), exact_sets=known)
+    return replace(automaton, exact=torch.from_numpy(exact[:-1].T.flatten()).short(),
+                   exact_base=torch.arange(nodes) * len(sets), exact_sets=known)
 
 
 def settle(start: np.ndarray, steps: np.ndarray) -> np.ndarray:
