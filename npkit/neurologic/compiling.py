@@ -105,12 +105,12 @@ def read_proposals(tables: Tables, token_bytes: np.ndarray) -> tuple[np.ndarray,
     start, token = np.nonzero(walked)
     node, bits = start, np.zeros_like(start)
     for column in columns[token].T:
-        bits = bits | tables.gains[node, column]
-        node = tables.delta[node, column]
+        place = node * tables.delta.shape[1] + column
+        bits, node = bits | tables.gains.take(place), tables.delta.take(place)
     walk = np.full(walked.shape, -1)  # whose end is where the token leads
     walk[walked] = np.arange(len(start))
     for back in chains(tables.fail):
-        walk = np.where(walk < 0, walk[back], walk)
+        np.copyto(walk, walk[back], where=walk < 0)
     return node.take(walk), bits.take(walk) | tables.gains.take(first, axis=1)
 
 

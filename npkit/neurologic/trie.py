@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npkit.neurologic.clauses import has_boundary
-from npkit.neurologic.vocabulary import BREAK, BYTE_CLASS, FOREIGN, WORD
+from npkit.neurologic.vocabulary import BREAK, BYTE_CLASS, END, FOREIGN, WORD
 
 BAN = 1 << 62  # the bit of a banned phrase; wanted ones have those below
 
@@ -23,7 +23,7 @@ class Trie:
 
     def __init__(self, num_bits: int, limited: int):
         self.num_bits, self.avoided = num_bits, BAN | limited
-        self.children: list[dict[int, int]] = [{}, {}, {}]  # WORD, FOREIGN, BREAK
+        self.edges: dict[int, int] = {}  # node * 256 + byte -> node after the byte; the base nodes are there
         self.pending, self.closed = [0] * 3, [0] * 3        # bits of phrases that end here: with the word; in any case
         self.depth = [WORD, FOREIGN, BREAK]  # 3 a byte, and the base node: a failure link leads to a smaller one
         self.shares: dict[tuple[int, int], float] = {}  # node, bit -> largest share written of a phrase of it
@@ -41,40 +41,40 @@ class Trie:
 
     def _step(self, node: int, char: str) -> int:
         """Return the node after `char`; its small and its capital spelling lead to the same one."""
-        edges, after = [], None
+        last, after = [], 0
         for spelling in spellings(char):
             inner = node
             for byte in spelling[:-1]:
-                inner = self.children[inner].get(byte) or self._grow(inner, byte)
-            edges.append((inner, spelling[-1]))
-            after = after or self.children[inner].get(spelling[-1])
-        after = after or self._grow(*edges[0])
-        for inner, byte in edges:
-            self.children[inner][byte] = after
+                inner = self.edges.get(inner * 256 + byte) or self._grow(inner * 256 + byte)
+            edge = inner * 256 + spelling[-1]
+            last.append(edge)
+            after = after or self.edges.get(edge)
+        after = after or self._grow(last[0])
+        for edge in last:
+            self.edges[edge] = after
         return after
 
-    def _grow(self, node: int, byte: int) -> int:
-        self.children[node][byte] = len(self.children)
-        self.children.append({})
+    def _grow(self, edge: int) -> int:
+        node = self.edges[edge] = len(self.depth)
+        self.depth.append(self.depth[edge // 256] + 3)
         self.pending.append(0)
         self.closed.append(0)
-        self.depth.append(self.depth[node] + 3)
-        return len(self.children) - 1
+        return node
 
     def tables(self) -> "Tables":
         """Return the automaton of the trie."""
-        start = np.arange(len(self.children)).repeat([len(children) for children in self.children])
-        byte = np.array([byte for children in self.children for byte in children])
+        start, byte = np.divmod(np.fromiter(self.edges, np.int64), 256)
         used = np.unique(byte)
-        classes = np.array([WORD, FOREIGN, BREAK, *BYTE_CLASS[used]])  # of a column
-        column = np.array([*BYTE_CLASS, len(classes)])                 # of a byte in no phrase: of its class
-        column[used] = range(3, len(classes))
-        delta = np.full((len(self.children), len(classes)), -1)
-        delta[start, column[byte]] = [child for children in self.children for child in children.values()]
+        classes = np.array([WORD, FOREIGN, BREAK, *BYTE_CLASS[used], END])  # of a column
+        column = np.array([*BYTE_CLASS, len(classes) - 1])                  # of a byte in no phrase: of its class
+        column[used] = range(3, len(classes) - 1)
+        delta = np.full((len(self.depth), len(classes)), -1)
+        delta[start, column[byte]] = np.fromiter(self.edges.values(), np.int64)
         inner = delta >= 0
         delta[WORD] = np.where(inner[WORD], delta[WORD], classes)
+        delta[:, -1] = np.arange(len(delta))  # END stays where it is
         pending, closed, fail = np.array(self.pending), np.array(self.closed), np.array(self._failures())
-        progress = np.zeros((len(self.children), self.num_bits))
+        progress = np.zeros((len(delta), self.num_bits))
         for place, share in self.shares.items():
             progress[place] = share
         for back in chains(fail):
@@ -84,19 +84,19 @@ class Trie:
             progress = np.maximum(progress, progress[back])
         gains = closed[delta] | np.where(classes == BREAK, pending[:, None], 0)
         gains |= np.where(classes == FOREIGN, pending[:, None] & self.avoided, 0)
-        delta = np.column_stack([delta, np.arange(len(delta))])  # END stays where it is and sets nothing
-        gains, inner = (np.pad(table, ((0, 0), (0, 1))) for table in (gains, inner))
+        gains[:, -1] = 0  # and sets nothing
         return Tables(delta, gains, pending, closed, progress, fail, inner, column)
 
     def _failures(self) -> list[int]:
         """Return for each node that of the longest other beginning of a phrase that its text ends with."""
-        fail, class_of = [WORD, WORD, FOREIGN, *[WORD] * (len(self.children) - 3)], BYTE_CLASS.tolist()
-        for node in sorted(range(len(fail)), key=self.depth.__getitem__):
-            for byte, child in self.children[node].items():
-                back = fail[node]
-                while back != WORD and byte not in self.children[back]:
-                    back = fail[back]
-                fail[child] = class_of[byte] if node == WORD else self.children[back].get(byte, class_of[byte])
+        fail, class_of = [WORD, WORD, FOREIGN, *[WORD] * (len(self.depth) - 3)], BYTE_CLASS.tolist()
+        for edge in sorted(self.edges, key=lambda edge: self.depth[edge // 256]):
+            node, byte = divmod(edge, 256)
+            back = fail[node]
+            while back != WORD and back * 256 + byte not in self.edges:
+                back = fail[back]
+            longest = None if node == WORD else self.edges.get(back * 256 + byte)
+            fail[self.edges[edge]] = class_of[byte] if longest is None else longest
         return fail
 
 
