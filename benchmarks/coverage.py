@@ -12,10 +12,11 @@ import pandas as pd
 import torch
 from datasets import Dataset, load_from_disk
 
-from npkit import corpus, keywords, sft
 from npkit.neurologic import Decoded, decode, default_clauses, find, merge
-from npkit.policy import Policy, load_policy
-from npkit.profiles import Profile, load_profile, override
+from npkit.study.profiles import Profile, load_profile, override
+from npkit.text import corpus, keywords
+from npkit.text.policy import Policy, load_policy
+from npkit.training import sft
 
 BANNED = ("8k", "highly detailed", "trending on artstation", "text", "blurry", "watermark", "signature", "out of frame")
 
@@ -24,7 +25,7 @@ def profile_of(prompts: str) -> Profile:
     """Return the tiny profile on a file of real prompts, with the real keywords and room for them."""
     return load_profile("tiny", {"data.source": prompts, "policy.vocab_size": 4096, "policy.max_prompt_tokens": 160,
                                  "policy.max_prefix_tokens": 64, "sft.num_epochs": 4,
-                                 "neurologic.keywords": "npkit/keywords.toml"})
+                                 "neurologic.keywords": "npkit/text/keywords.toml"})
 
 
 def trained(profile: Profile, work: Path) -> tuple[Policy, Dataset]:

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import torch
 
-from npkit import checkpoints, corpus
 from npkit.__main__ import main as npkit
-from npkit.artifacts import Run, open_run
-from npkit.profiles import parse_settings
+from npkit.study.artifacts import Run, open_run
+from npkit.study.profiles import parse_settings
+from npkit.text import corpus
+from npkit.training import checkpoints
 
 SETTINGS = ("data.num_prompts=400", "data.ppo_share=0.3", "policy.num_layers=2", "policy.hidden_size=64",
             "policy.num_heads=2", "sft.num_epochs=4", "sft.learning_rate=5e-3", "sft.save_steps=1",

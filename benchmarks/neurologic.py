@@ -15,8 +15,8 @@ from npkit.glyphworld.corpus import generate
 from npkit.neurologic import Constraints, any_of, beam, decoding
 from npkit.neurologic.compiling import compile_constraints
 from npkit.neurologic.vocabulary import read_vocabulary
-from npkit.policy import Policy, build_policy, pad, train_tokenizer
-from npkit.profiles import NeurologicConfig, load_profile
+from npkit.study.profiles import NeurologicConfig, load_profile
+from npkit.text.policy import Policy, build_policy, pad, train_tokenizer
 
 CLAUSES = (("oil painting", "watercolor painting", "pixel art", "pencil sketch", "photograph", "3d render",
             "advertising poster", "stained glass window", "digital art", "concept art"),

@@ -11,8 +11,8 @@ from neurologic import CONSTRAINTS, cpu_seconds, gpt2_small, neurologic, prompts
 
 from npkit.glyphworld.corpus import generate
 from npkit.neurologic.published import BEHAVIOURS, Behaviour, decode_published
-from npkit.policy import Policy, train_tokenizer
-from npkit.profiles import NeurologicConfig
+from npkit.study.profiles import NeurologicConfig
+from npkit.text.policy import Policy, train_tokenizer
 
 
 def published(policy: Policy, prompts: list[str], config: NeurologicConfig, behaviour: Behaviour) -> None:

@@ -17,15 +17,15 @@ from PIL.Image import Image
 from torch import Tensor
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from npkit.corpus import prepare
-from npkit.images import ImageModel, load_image_model, quiet_transformers
-from npkit.judges import features, load_judge
-from npkit.policy import Policy, build_policy
-from npkit.ppo import ActorCritic, Reward, roll_out, score, update
-from npkit.ppo_math import estimate_advantages, token_rewards, whiten
-from npkit.profiles import JudgeConfig, PPOConfig, load_profile, override, resolve
-from npkit.reward_cache import ScoreCache
-from npkit.rewards import Scorer, gain_over_prefix
+from npkit.scoring.cache import ScoreCache
+from npkit.scoring.images import ImageModel, load_image_model, quiet_transformers
+from npkit.scoring.judges import features, load_judge
+from npkit.scoring.rewards import Scorer, gain_over_prefix
+from npkit.study.profiles import JudgeConfig, PPOConfig, load_profile, override, resolve
+from npkit.text.corpus import prepare
+from npkit.text.policy import Policy, build_policy
+from npkit.training.ppo import ActorCritic, Reward, roll_out, score, update
+from npkit.training.ppo_math import estimate_advantages, token_rewards, whiten
 
 # ---------------------------------------------------------------- ppo
 STEPS = ("generation", "rendering", "judging", "optimisation")

@@ -16,10 +16,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers.utils import logging
 
-from npkit import corpus, sft
-from npkit.packed_attention import attending_by_prompt
-from npkit.policy import Policy, build_policy, evaluating
-from npkit.profiles import load_profile, override
+from npkit.study.profiles import load_profile, override
+from npkit.text import corpus
+from npkit.text.policy import Policy, build_policy, evaluating
+from npkit.training import sft
+from npkit.training.packed_attention import attending_by_prompt
 
 SFT_TARGET, SFT_TOLERANCE = 1.8, 1e-6  # packed over padded, in real tokens a second; their losses, in nats a token
 

@@ -133,35 +133,35 @@ def names(text: str) -> list[str]:
 # The verbs -----------------------------------------------------------------------------------------------------------
 def run(args: argparse.Namespace) -> int:
     """Execute the study and print its table; 3 if a metric is out of tolerance."""
-    from npkit import study
-    from npkit.profiles import parse_settings
-    from npkit.report import result_table, write_report
+    from npkit.study import runner
+    from npkit.study.profiles import parse_settings
+    from npkit.study.report import result_table, write_report
     if args.refresh and not args.check:
         raise NpkitError("--refresh writes into the file of --check: name one")
-    expected = study.read_expected(args.check) if args.check else {}
-    planned = study.plan(args.profile, args.seed, parse_settings(args.settings), args.only, args.until)
+    expected = runner.read_expected(args.check) if args.check else {}
+    planned = runner.plan(args.profile, args.seed, parse_settings(args.settings), args.only, args.until)
     if args.dry_run:
         for each in planned.runs:
             kept = not args.fresh and planned.kept(each)
-            print(f"{study.source_of(each).stem:<24}{'keep' if kept else 'run '} {each.folder}")
+            print(f"{runner.source_of(each).stem:<24}{'keep' if kept else 'run '} {each.folder}")
         return 0
-    study.run_study(planned, args.fresh)
+    runner.run_study(planned, args.fresh)
     index = write_report(planned.folder)
     print(f"{result_table(planned.runs[0])}\n\n{index}".strip())
-    wrong = study.out_of_tolerance(planned.runs, expected)
+    wrong = runner.out_of_tolerance(planned.runs, expected)
     for sentence in wrong:
         print(f"npkit: {sentence}", file=sys.stderr)
     if args.refresh:
-        study.refresh_expected(args.check, planned.runs, expected)
+        runner.refresh_expected(args.check, planned.runs, expected)
         print(f"npkit: {args.check} now expects this run's values", file=sys.stderr)
     return 3 if wrong and not args.refresh else 0
 
 
 def train(args: argparse.Namespace) -> int:
     """Train and print where the artifact is, and its metrics."""
-    from npkit import processes
-    from npkit.profiles import parse_settings
-    from npkit.train import train
+    from npkit.study.profiles import parse_settings
+    from npkit.training import processes
+    from npkit.training.assembly import train
     artifact = train(args.stage, args.profile, args.seed, parse_settings(args.settings), args.processes)
     if processes.is_main():
         print(artifact.path, *(f"{name} {value:.6g}" for name, value in artifact.metrics.items()), sep="\n")
@@ -170,9 +170,9 @@ def train(args: argparse.Namespace) -> int:
 
 def status(args: argparse.Namespace) -> int:
     """Print what there is and what to do next."""
-    from npkit.artifacts import STAGES, home, open_run, versions
-    from npkit.profiles import parse_settings
-    from npkit.report import age, headline
+    from npkit.study.artifacts import STAGES, home, open_run, versions
+    from npkit.study.profiles import parse_settings
+    from npkit.study.report import age, headline
     runs = [open_run(stage, args.profile, args.seed, parse_settings(args.settings)) for stage in STAGES]
     print(", ".join(f"{name} {version}" for name, version in versions().items()))
     print(f"device {runs[0].device}; profile {args.profile}, seed {args.seed}; artifacts in {home() / 'artifacts'}\n")
@@ -192,15 +192,15 @@ def optimize(args: argparse.Namespace) -> int:
 
 def report(args: argparse.Namespace) -> int:
     """Write the report and print its path."""
-    from npkit.report import find_folder, write_report
+    from npkit.study.report import find_folder, write_report
     print(write_report(find_folder(args.run)))
     return 0
 
 
 def compare(args: argparse.Namespace) -> int:
     """Print every metric that two runs both have or one of them lacks, and the difference; or a table of seeds."""
-    from npkit.profiles import parse_settings
-    from npkit.report import comparison, find_folder, seeds_table
+    from npkit.study.profiles import parse_settings
+    from npkit.study.report import comparison, find_folder, seeds_table
     if args.seeds and not args.runs:
         print(seeds_table(args.profile, args.seeds, parse_settings(args.settings)))
     elif len(args.runs) == 2 and not args.seeds:
@@ -212,7 +212,7 @@ def compare(args: argparse.Namespace) -> int:
 
 def cache(args: argparse.Namespace) -> int:
     """Print what the score cache holds, or empty it."""
-    from npkit.reward_cache import cache_path, shared_cache, size_report
+    from npkit.scoring.cache import cache_path, shared_cache, size_report
     if not cache_path().exists():
         print(f"no score cache yet: PPO and evaluation will make {cache_path()}")
         return 0

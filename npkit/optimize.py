@@ -13,15 +13,15 @@ import torch
 import transformers
 from torch import Tensor
 
-from npkit import keywords
-from npkit.artifacts import Run, open_run
 from npkit.errors import MissingArtifact, NpkitError
 from npkit.figures import note_profile, picture_sheet
-from npkit.images import load_image_model
-from npkit.judges import load_judges
 from npkit.neurologic import Certificate, Constraints, decode, default_clauses, find, merge, prices
-from npkit.policy import Policy, encode_prefixes, load_policy
-from npkit.profiles import Profile, parse_settings
+from npkit.scoring.images import load_image_model
+from npkit.scoring.judges import load_judges
+from npkit.study.artifacts import Run, open_run
+from npkit.study.profiles import Profile, parse_settings
+from npkit.text import keywords
+from npkit.text.policy import Policy, encode_prefixes, load_policy
 
 
 @dataclass(frozen=True)

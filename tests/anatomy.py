@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 from conftest import ROOT
 
-from npkit.artifacts import STAGES
+from npkit.study.artifacts import STAGES
 
 PATHS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 STAGE_OF = {facts.notebook: stage for stage, facts in STAGES.items()}

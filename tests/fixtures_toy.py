@@ -2,8 +2,8 @@
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from npkit.policy import train_tokenizer
-from npkit.profiles import PPOConfig
+from npkit.study.profiles import PPOConfig
+from npkit.text.policy import train_tokenizer
 
 PREFIXES = ["a fox", "a castle in the snow", "a fox in the snow", "a cat"] * 8
 TEXTS = ["a fox, oil painting, golden hour", "a castle in the snow, watercolor", "a cat, pixel art"]

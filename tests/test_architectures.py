@@ -6,9 +6,10 @@ import torch
 from datasets import Dataset
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from npkit import policy, ppo, sft
 from npkit.errors import NpkitError
-from npkit.profiles import ARCHITECTURES, PolicyConfig, PPOConfig, SFTConfig, load_profile, override
+from npkit.study.profiles import ARCHITECTURES, PolicyConfig, PPOConfig, SFTConfig, load_profile, override
+from npkit.text import policy
+from npkit.training import ppo, sft
 
 SIZES = PolicyConfig(num_layers=2, hidden_size=32, num_heads=2, vocab_size=320, max_prompt_tokens=48)
 PROMPTS = [f"a {subject}, {style}, {word}" for subject in ("cat", "red castle", "moon") for style in ("oil", "8 k")

@@ -5,9 +5,9 @@ import pandas
 import pytest
 
 import npkit
-from npkit import artifacts
-from npkit.artifacts import STAGES, open_run
 from npkit.errors import MissingArtifact, NpkitError
+from npkit.study import artifacts
+from npkit.study.artifacts import STAGES, open_run
 
 
 def fill(folder) -> dict[str, float]:
@@ -58,14 +58,14 @@ def test_failed_make_leaves_no_artifact_but_its_scratch():
 
 def test_missing_input_names_the_notebook_that_makes_it():
     with pytest.raises(MissingArtifact) as caught:
-        npkit.start("03_ppo").input("sft")
+        npkit.start("04_ppo").input("sft")
     assert str(caught.value) == ("ppo needs the artifact of stage sft (profile tiny, seed 0): "
                                  "run notebook 02_sft first (npkit run --only 02_sft)")
 
 
 def test_missing_input_repeats_the_options_that_lead_to_it():
     with pytest.raises(MissingArtifact, match=r"\(npkit run --only 02_sft --seed 2 --set sft.num_epochs=2\)"):
-        npkit.start("03_ppo", seed=2, settings={"sft.num_epochs": 2}).input("sft")
+        npkit.start("04_ppo", seed=2, settings={"sft.num_epochs": 2}).input("sft")
 
 
 def test_only_declared_inputs_are_read():
@@ -119,14 +119,14 @@ def test_wrong_notebook_and_device_are_refused():
     import torch
     if not torch.cuda.is_available():
         with pytest.raises(NpkitError, match="this machine has no CUDA device"):
-            _ = npkit.start("03_ppo", settings={"runtime.device": "cuda"}).device
+            _ = npkit.start("04_ppo", settings={"runtime.device": "cuda"}).device
 
 
 def test_start_sets_the_threads_and_summary_shows_what_counts():
     import torch
     before = torch.get_num_threads()
     try:
-        run = npkit.start("03_ppo", settings={"runtime.num_threads": 1})
+        run = npkit.start("04_ppo", settings={"runtime.num_threads": 1})
         facts = run.summary()["value"]
         assert facts["threads"] == "1"
         assert (facts["stage"], facts["key"]) == ("ppo", run.key)
@@ -145,7 +145,7 @@ def test_start_turns_the_libraries_progress_bars_off():
 def test_figure_is_saved_where_the_report_looks(npkit_home):
     from npkit.figures import new_figure
     figure, _ = new_figure(2, 1)
-    path = npkit.start("03_ppo").save_figure(figure, "03_reward_curve")
-    assert path == npkit_home / "artifacts" / "tiny" / "figures" / "seed0" / "03_reward_curve.png"
+    path = npkit.start("04_ppo").save_figure(figure, "04_reward_curve")
+    assert path == npkit_home / "artifacts" / "tiny" / "figures" / "seed0" / "04_reward_curve.png"
     assert path.read_bytes().startswith(b"\x89PNG")
-    assert [path.name for path in path.parent.iterdir()] == ["03_reward_curve.png"]
+    assert [path.name for path in path.parent.iterdir()] == ["04_reward_curve.png"]

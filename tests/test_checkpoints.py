@@ -9,9 +9,10 @@ import pytest
 import torch
 from datasets import Dataset
 
-from npkit import checkpoints, policy, ppo, sft
 from npkit.errors import NpkitError
-from npkit.profiles import PolicyConfig, PPOConfig, SFTConfig
+from npkit.study.profiles import PolicyConfig, PPOConfig, SFTConfig
+from npkit.text import policy
+from npkit.training import checkpoints, ppo, sft
 
 SIZES = PolicyConfig(num_layers=1, hidden_size=32, num_heads=2, vocab_size=320, max_prompt_tokens=48)
 PROMPTS = [f"a {subject}, {style}, {word}" for subject in ("cat", "moon") for style in ("oil painting", "8 k")
@@ -138,7 +139,8 @@ from pathlib import Path
 from transformers import TrainerCallback
 sys.path.insert(0, {tests!r})
 import test_checkpoints as own
-from npkit import policy, sft
+from npkit.text import policy
+from npkit.training import sft
 from npkit.errors import NpkitError
 
 class Full(TrainerCallback):

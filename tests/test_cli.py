@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from npkit.__main__ import build_parser, main
-from npkit.artifacts import STAGES, open_run
+from npkit.study.artifacts import STAGES, open_run
 
 VERBS = ("run", "train", "status", "optimize", "report", "compare", "cache")
 
@@ -37,7 +37,7 @@ def refuse(capsys, npkit_home, *arguments: str) -> str:
     ("run --seed one", "invalid int value: 'one'"),
     ("run --seed -1", "seed is a whole number, 0 or more, got -1"),
     ("run --only 3_ppo", "unknown notebook '3_ppo'; known: 00_glyphworld"),
-    ("run --only 03_ppo", "ppo needs the artifact of stage data (profile tiny, seed 0): run notebook"),
+    ("run --only 04_ppo", "ppo needs the artifact of stage data (profile tiny, seed 0): run notebook"),
     ("run --chek file", "unrecognized arguments: --chek"),
     ("train evaluation", "invalid choice: 'evaluation'"),
     ("train ppo", "ppo needs the artifact of stage data"),
@@ -147,7 +147,7 @@ def test_repeated_categories_are_lists():
 
 
 def test_help_and_package_import_nothing_heavy():
-    code = ("import sys, npkit.__main__ as cli; cli.build_parser(); import npkit.artifacts; "
+    code = ("import sys, npkit.__main__ as cli; cli.build_parser(); import npkit.study.artifacts; "
             "print(*{'torch', 'transformers', 'pandas', 'papermill', 'matplotlib'} & set(sys.modules))")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
 
@@ -160,5 +160,5 @@ def test_module_and_exit_code_from_the_shell():
 
 
 def test_every_notebook_exists():
-    from npkit.study import NOTEBOOKS
+    from npkit.study.runner import NOTEBOOKS
     assert {stage.notebook for stage in STAGES.values()} <= {path.stem for path in NOTEBOOKS.glob("*.ipynb")}

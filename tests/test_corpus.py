@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from npkit import corpus
 from npkit.errors import NpkitError
-from npkit.profiles import DataConfig
+from npkit.study.profiles import DataConfig
+from npkit.text import corpus
 
 REAL = Path(__file__).parents[2] / "shared/prompts/diffusiondb_prompts.jsonl"
 PROMPTS = [f"a {animal}, {style}, 8 k" for animal in ("cat", "dog", "fox", "owl", "cow") for style in ("ink", "oil")]

@@ -7,8 +7,8 @@ import pytest
 import torch
 from datasets import Dataset
 
-from npkit import evaluation
 from npkit.errors import NpkitError
+from npkit.findings import evaluation
 
 PREFIXES = ["a cat", "a dog", "a fox", "an owl"]
 ADDED = {"prefix": "", "human": ", moody", "sft": ", oil, 8k", "sft+nl": ", a, b", "ppo": ", a, b, c", "ppo+nl": ", a"}
@@ -81,7 +81,7 @@ def test_prompts_of_all_six_variants(dataset):
 
 def test_a_prefix_that_was_not_decoded_names_the_notebook():
     decoded = pd.DataFrame({"prefix": ["a fox"], "variant": ["ppo+nl"], "completion": [", p"]})
-    with pytest.raises(NpkitError, match=r"no ppo\+nl prompt for 1 of 2 test prefixes .*'a cat'.* 04_neurologic"):
+    with pytest.raises(NpkitError, match=r"no ppo\+nl prompt for 1 of 2 test prefixes .*'a cat'.* 05_neurologic"):
         evaluation.decoded_prompts(decoded, "ppo+nl", ["a fox", "a cat"])
 
 

@@ -1,4 +1,4 @@
-"""The shared figure base and the figures of notebook 05: what is drawn, where, and that nothing global changes."""
+"""The shared figure base and the figures of notebook 06: what is drawn, where, and that nothing global changes."""
 from itertools import pairwise
 
 import matplotlib
@@ -8,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from npkit import evaluation, figures
+from npkit import figures
 from npkit.figures import evaluation as drawn
 from npkit.figures.base import as_array
-from npkit.stats import paired_bootstrap
+from npkit.findings import evaluation
+from npkit.findings.stats import paired_bootstrap
 
 PREFIXES = [f"a cat {index}" for index in range(12)]
 

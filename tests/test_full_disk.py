@@ -6,12 +6,13 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 
-from npkit import policy, sft
-from npkit.checkpoints import newest_checkpoint, saving
 from npkit.errors import NpkitError
-from npkit.policy import Policy, load_policy
-from npkit.ppo import read_samples, train_ppo
-from npkit.profiles import PolicyConfig, PPOConfig, SFTConfig
+from npkit.study.profiles import PolicyConfig, PPOConfig, SFTConfig
+from npkit.text import policy
+from npkit.text.policy import Policy, load_policy
+from npkit.training import sft
+from npkit.training.checkpoints import newest_checkpoint, saving
+from npkit.training.ppo import read_samples, train_ppo
 
 SIZES = PolicyConfig(num_layers=1, hidden_size=32, num_heads=2, vocab_size=320, max_prompt_tokens=48)
 PROMPTS = [f"a {subject}, {style}" for subject in ("cat", "castle", "moon") for style in ("oil painting", "8k")] * 4

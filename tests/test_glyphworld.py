@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from npkit import keywords
 from npkit.glyphworld import corpus, effects, judge_training, measure, raters, training
 from npkit.glyphworld.dataset import sample_scene
 from npkit.glyphworld.diffusion import build_tokenizer, encode_text, learn_tokenizer
@@ -19,6 +18,7 @@ from npkit.glyphworld.pairs import CATEGORY_OF, PAIRS, affinity
 from npkit.glyphworld.raters import FLOOR, POPULATIONS, Facts, terms
 from npkit.glyphworld.renderer import Picture, Scene, render
 from npkit.glyphworld.vocabulary import SUBJECTS
+from npkit.text import keywords
 
 
 def paint(*modifiers: str, subject: str = "cat", seed: int = 0, **words) -> Picture:

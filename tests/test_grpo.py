@@ -9,11 +9,11 @@ from fixtures_toy import CONFIG, PREFIXES, Killed, killed_at, share_of_a, toy_po
 from torch import tensor
 
 from npkit.errors import NpkitError
-from npkit.grpo import Actor, GroupReward, count_positions, group_trainer, prefixes_in_order, steps_per_update
-from npkit.policy import load_policy, pad
-from npkit.ppo import read_samples, train_ppo, write_policy
-from npkit.ppo_math import token_logprobs
-from npkit.profiles import load_profile, override
+from npkit.study.profiles import load_profile, override
+from npkit.text.policy import load_policy, pad
+from npkit.training.grpo import Actor, GroupReward, count_positions, group_trainer, prefixes_in_order, steps_per_update
+from npkit.training.ppo import read_samples, train_ppo, write_policy
+from npkit.training.ppo_math import token_logprobs
 
 GROUPS = override(CONFIG, num_generations=4, algorithm="grpo")
 HELDOUT = ["a cat in the snow", "a castle"]

@@ -10,8 +10,8 @@ from fixtures_models import save_pipeline
 from huggingface_hub import constants
 
 from npkit.errors import NpkitError, PromptTooLong
-from npkit.images import ImageModel, identity, in_full_batches, load_image_model
-from npkit.profiles import ImagesConfig
+from npkit.scoring.images import ImageModel, identity, in_full_batches, load_image_model
+from npkit.study.profiles import ImagesConfig
 
 PROMPTS = ["a castle tower", "a snowman, pixel art", "a cat by van gogh", "a cat", "a snowman"]
 

@@ -11,8 +11,8 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from npkit.errors import NpkitError
-from npkit.judges import Judge, faithfulness, features, load_head, load_judge, load_judges, preprocess
-from npkit.profiles import JudgeConfig, load_profile
+from npkit.scoring.judges import Judge, faithfulness, features, load_head, load_judge, load_judges, preprocess
+from npkit.study.profiles import JudgeConfig, load_profile
 
 LAION = Path(__file__).parents[2] / "shared" / "weights"
 PREFIXES, PROMPTS = ["a castle tower", "a cat"], ["a castle tower, oil painting", "a cat, pixel art"]

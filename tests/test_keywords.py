@@ -4,9 +4,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from npkit import keywords
 from npkit.errors import NpkitError
-from npkit.keywords import Keyword
+from npkit.text import keywords
+from npkit.text.keywords import Keyword
 
 REAL = Path(__file__).parents[2] / "shared/prompts/diffusiondb_prompts.jsonl"
 TOY = {"format": (Keyword(phrase="painting", count=3), Keyword(phrase="oil painting", count=2)),

@@ -12,7 +12,7 @@ from npkit.neurologic.compiling import compile_constraints
 from npkit.neurologic.toy import toy_policy
 from npkit.neurologic.trie import BAN
 from npkit.neurologic.vocabulary import BREAK, read_vocabulary
-from npkit.policy import train_tokenizer
+from npkit.text.policy import train_tokenizer
 
 TEXTS = ["a fox, oil painting, highly detailed, concept art", "trending on artstation, art nouveau, 4k, 8k texture",
          "the context of a text, watermarks, blurry watermark"]

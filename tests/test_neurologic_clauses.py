@@ -2,7 +2,6 @@
 import numpy as np
 import pytest
 
-from npkit import keywords
 from npkit.errors import NpkitError
 from npkit.neurologic import (
     Clause,
@@ -16,6 +15,7 @@ from npkit.neurologic import (
     merge,
     satisfied,
 )
+from npkit.text import keywords
 
 
 @pytest.mark.parametrize(("phrase", "text", "span"), [

@@ -15,8 +15,8 @@ from npkit.neurologic.cache import BeamCache
 from npkit.neurologic.costs import phrase_costs
 from npkit.neurologic.decoding import open_search, plan, run_search, search
 from npkit.neurologic.toy import toy_policy
-from npkit.policy import sequence_logprobs, token_logprobs
-from npkit.profiles import NeurologicConfig, override
+from npkit.study.profiles import NeurologicConfig, override
+from npkit.text.policy import sequence_logprobs, token_logprobs
 
 # The toy policy: every text can be written down ----------------------------------------------------------------------
 TOKENS = [" red", " fox", " oil", " art", "s", ","]

@@ -15,8 +15,8 @@ from npkit.neurologic.decoding import plan
 from npkit.neurologic.toy import toy_policy
 from npkit.neurologic.trie import BAN
 from npkit.neurologic.vocabulary import BREAK, read_vocabulary
-from npkit.policy import build_policy
-from npkit.profiles import NeurologicConfig, PolicyConfig
+from npkit.study.profiles import NeurologicConfig, PolicyConfig
+from npkit.text.policy import build_policy
 
 PHRASES = ["art", "art nouveau", "concept art", "artstation", "trending on artstation", "4k", "8k", "14k", "text",
            "texture", "ukiyo-e", "highly detailed", "Greg Rutkowski", "greg", "rené magritte", "d&d", "🔥", "城", "a_b",

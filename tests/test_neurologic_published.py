@@ -12,7 +12,7 @@ from npkit.neurologic import Constraints, any_of, certify, decode, decode_best
 from npkit.neurologic.published import BEHAVIOURS, Beam, Candidates, Rules, decode_published, spell
 from npkit.neurologic.token_automaton import compile_phrases, join
 from npkit.neurologic.toy import toy_policy
-from npkit.profiles import COMPAT, NeurologicConfig, load_profile
+from npkit.study.profiles import COMPAT, NeurologicConfig, load_profile
 
 NEW_TOKENS = 14
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 from npkit.__main__ import main
-from npkit.artifacts import STAGES, open_run
+from npkit.study.artifacts import STAGES, open_run
 
 PARAMETERS = '''profile: str = "tiny"  # tiny, small or paper
 seed: int = 0  # seeds everything random in this notebook

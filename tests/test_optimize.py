@@ -11,8 +11,8 @@ from PIL import Image
 from npkit.__main__ import build_parser, main
 from npkit.errors import NpkitError
 from npkit.optimize import constraints_for, optimize, run_command
-from npkit.policy import build_policy, load_policy, save_policy
-from npkit.profiles import PolicyConfig, load_profile
+from npkit.study.profiles import PolicyConfig, load_profile
+from npkit.text.policy import build_policy, load_policy, save_policy
 
 TEXTS = ["a castle tower, pixel art, moody, highly detailed", "a fox, oil painting, greg rutkowski, close up"] * 5
 

@@ -6,9 +6,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from npkit import policy
 from npkit.errors import NpkitError, PrefixTooLong
-from npkit.profiles import PolicyConfig
+from npkit.study.profiles import PolicyConfig
+from npkit.text import policy
 
 SIZES = PolicyConfig(num_layers=1, hidden_size=32, num_heads=2, vocab_size=300, max_prompt_tokens=64)
 PROMPTS = ["a cat, oil painting, 8 k", "a red castle tower, sharp focus", "the moon at night, by alphonse mucha"] * 5

@@ -10,9 +10,10 @@ from torch import tensor
 from transformers import GPT2LMHeadModel
 
 from npkit.errors import NpkitError, PrefixTooLong
-from npkit.policy import load_policy, sequence_logprobs
-from npkit.ppo import ActorCritic, Rollout, read_samples, roll_out, score, train_ppo, update, write_policy
-from npkit.ppo_math import (
+from npkit.study.profiles import PPOConfig
+from npkit.text.policy import load_policy, sequence_logprobs
+from npkit.training.ppo import ActorCritic, Rollout, read_samples, roll_out, score, train_ppo, update, write_policy
+from npkit.training.ppo_math import (
     clip_fraction,
     estimate_advantages,
     explained_variance,
@@ -24,7 +25,6 @@ from npkit.ppo_math import (
     value_loss,
     whiten,
 )
-from npkit.profiles import PPOConfig
 
 ALL = tensor([[True, True, True]])
 

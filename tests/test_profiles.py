@@ -2,7 +2,7 @@
 import pytest
 
 from npkit.errors import NpkitError
-from npkit.profiles import JUDGE_KINDS, PPOConfig, fingerprint, load_profile, override, parse_setting, resolve
+from npkit.study.profiles import JUDGE_KINDS, PPOConfig, fingerprint, load_profile, override, parse_setting, resolve
 
 
 @pytest.mark.parametrize("name", ["tiny", "small", "paper"])
@@ -111,7 +111,7 @@ def test_override_names_what_is_wrong():
 
 
 def test_resolve_knows_what_the_package_ships():
-    assert resolve("npkit/profiles.toml").endswith("profiles.toml")
+    assert resolve("npkit/study/profiles.toml").endswith("profiles.toml")
     assert resolve("openai-community/gpt2") == "openai-community/gpt2"
 
 
@@ -126,7 +126,7 @@ def test_fingerprint_follows_content_not_time_or_model_card(tmp_path):
 
 
 def test_fingerprint_of_code_and_hub():
-    assert fingerprint("npkit.profiles:load_profile") == fingerprint("npkit.errors:NpkitError")  # the same folder
+    assert fingerprint("npkit.study.profiles:load_profile") == fingerprint("npkit.errors:NpkitError")  # the same folder
     assert fingerprint("openai-community/gpt2") == "openai-community/gpt2"
     with pytest.raises(NpkitError, match="neither a file nor a Python module:function"):
         fingerprint("npkit.nowhere:function")

@@ -9,10 +9,10 @@ from fixtures_toy import CONFIG, PREFIXES, Killed, killed_at, share_of_a, toy_po
 from transformers import TrainerCallback
 
 from npkit.errors import NpkitError
-from npkit.policy import generate, load_policy
-from npkit.ppo import read_samples, train_ppo, write_policy
-from npkit.profiles import load_profile, override
-from npkit.rails import bad_rollout, bad_step, best_row, keep
+from npkit.study.profiles import load_profile, override
+from npkit.text.policy import generate, load_policy
+from npkit.training.ppo import read_samples, train_ppo, write_policy
+from npkit.training.rails import bad_rollout, bad_step, best_row, keep
 
 GOOD = {"update": 3, "policy/loss": 0.1, "value/loss": 0.2, "objective/score": 1.0, "objective/kl": 4.0,
         "objective/distinct_share": 1.0}
@@ -191,7 +191,7 @@ def test_a_policy_is_kept_whole_or_not_at_all(tokenizer, tmp_path, monkeypatch):
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr("npkit.rails.save_policy", half)
+        patch.setattr("npkit.training.rails.save_policy", half)
         keep(policy, tokenizer, folder)
     assert not folder.exists()
     keep(policy, tokenizer, folder)

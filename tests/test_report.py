@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from npkit.artifacts import open_run
-from npkit.report import CODE_OR_FORMULA, age, draw_formula, headline
+from npkit.study.artifacts import open_run
+from npkit.study.report import CODE_OR_FORMULA, age, draw_formula, headline
 
 
 def draw(text: str) -> str:

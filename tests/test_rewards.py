@@ -7,11 +7,11 @@ import torch
 from fixtures_models import save_clip, save_head, save_pipeline
 
 from npkit.errors import NpkitError
-from npkit.images import load_image_model
-from npkit.judges import Judge, load_judge
-from npkit.profiles import ImagesConfig, JudgeConfig
-from npkit.reward_cache import ScoreCache, shared_cache
-from npkit.rewards import Case, Scorer, gain_over_prefix
+from npkit.scoring.cache import ScoreCache, shared_cache
+from npkit.scoring.images import load_image_model
+from npkit.scoring.judges import Judge, load_judge
+from npkit.scoring.rewards import Case, Scorer, gain_over_prefix
+from npkit.study.profiles import ImagesConfig, JudgeConfig
 
 
 @dataclass

@@ -7,9 +7,10 @@ from datasets import Dataset, concatenate_datasets
 from transformers import AutoConfig, AutoModelForCausalLM, TrainerCallback
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from npkit import policy, sft
-from npkit.packed_attention import attending_by_prompt
-from npkit.profiles import PolicyConfig, SFTConfig, load_profile, override
+from npkit.study.profiles import PolicyConfig, SFTConfig, load_profile, override
+from npkit.text import policy
+from npkit.training import sft
+from npkit.training.packed_attention import attending_by_prompt
 
 SIZES = PolicyConfig(num_layers=1, hidden_size=32, num_heads=2, vocab_size=320, max_prompt_tokens=48)
 SUBJECTS, MODIFIERS = ("cat", "castle", "moon", "red fox"), ("oil painting", "8 k", "sharp focus", "by alphonse mucha")

@@ -2,8 +2,8 @@
 import numpy as np
 import pytest
 
-from npkit import stats
 from npkit.errors import NpkitError
+from npkit.findings import stats
 
 
 @pytest.fixture

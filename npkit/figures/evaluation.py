@@ -1,4 +1,4 @@
-"""Figures of notebook 05_evaluation: gains with intervals, score distributions, judges compared, sample sheets."""
+"""Figures of notebook 06_evaluation: gains with intervals, score distributions, judges compared, sample sheets."""
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from npkit.figures.base import INK, MUTED, VARIANT_STYLE, Figure, new_figure, picture_sheet
-from npkit.stats import Interval
+from npkit.findings.stats import Interval
 
 COLORS = {variant: style.color for variant, style in VARIANT_STYLE.items()}
 

@@ -1,4 +1,4 @@
-"""Figures of notebook 04_neurologic_decoding: states of phrases, and what clauses cost."""
+"""Figures of notebook 05_neurologic_decoding: states of phrases, and what clauses cost."""
 from collections.abc import Mapping, Sequence
 
 import pandas as pd

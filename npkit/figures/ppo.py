@@ -1,4 +1,4 @@
-"""Figures of notebook 03_ppo: clipping, the credit of each token, and the curves of a training."""
+"""Figures of notebook 04_ppo: clipping, the credit of each token, and the curves of a training."""
 import textwrap
 from collections.abc import Mapping, Sequence
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from npkit.neurologic.automaton import Automaton
 from npkit.neurologic.trie import BAN
 from npkit.neurologic.vocabulary import BREAK, WORD, Vocabulary
-from npkit.profiles import NeurologicConfig
+from npkit.study.profiles import NeurologicConfig
 
 NEVER = -1e30  # a log-probability: so low that it counts as none; minus infinity times zero would be no number
 

@@ -8,7 +8,7 @@ from itertools import permutations, product
 import numpy as np
 
 from npkit.errors import NpkitError
-from npkit.keywords import CATEGORIES, Keywords
+from npkit.text.keywords import CATEGORIES, Keywords
 
 MAX_BITS = 60  # of a 64-bit integer: one for each clause, or for each phrase of a clause that counts
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from npkit.policy import batches, evaluating
+from npkit.text.policy import batches, evaluating
 
 CONTEXT = ","  # what most phrases of a prompt stand behind
 PHRASES_AT_ONCE = 64

@@ -27,8 +27,8 @@ from npkit.neurologic.published import BEHAVIOURS, decode_published
 from npkit.neurologic.reader import Reader, no_keys_and_values
 from npkit.neurologic.trie import BAN
 from npkit.neurologic.vocabulary import WORD, Vocabulary, read_vocabulary
-from npkit.policy import batches, evaluating, is_recurrent, max_tokens
-from npkit.profiles import NeurologicConfig
+from npkit.study.profiles import NeurologicConfig
+from npkit.text.policy import batches, evaluating, is_recurrent, max_tokens
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from npkit.errors import NpkitError
 from npkit.neurologic.clauses import Constraints
 from npkit.neurologic.decoding import prepare, search, weigh
 from npkit.neurologic.vocabulary import read_vocabulary
-from npkit.policy import max_tokens
-from npkit.profiles import NeurologicConfig, override
+from npkit.study.profiles import NeurologicConfig, override
+from npkit.text.policy import max_tokens
 
 Generated = Tensor | GenerateBeamDecoderOnlyOutput
 

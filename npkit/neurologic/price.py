@@ -5,7 +5,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from npkit.neurologic.clauses import Constraints
 from npkit.neurologic.decoding import decode
-from npkit.profiles import NeurologicConfig
+from npkit.study.profiles import NeurologicConfig
 
 
 def prices(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prefix: str, constraints: Constraints,

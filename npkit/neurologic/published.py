@@ -31,7 +31,7 @@ from npkit.neurologic.clauses import Constraints, checked
 from npkit.neurologic.reader import Reader
 from npkit.neurologic.token_automaton import NO_TOKEN, Phrase, TokenAutomaton, compile_phrases, join
 from npkit.neurologic.trie import BAN
-from npkit.policy import evaluating, max_tokens
+from npkit.text.policy import evaluating, max_tokens
 
 FLOOR = -1000.0  # both: candidates below are dropped (but for the likeliest of all), so that long texts die in silence
 NOBODY = -1e9    # both: score of the rows that are empty before the first token

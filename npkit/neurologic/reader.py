@@ -8,7 +8,7 @@ from transformers.cache_utils import DynamicLayer
 
 from npkit.errors import NpkitError
 from npkit.neurologic.cache import BeamCache
-from npkit.policy import pad
+from npkit.text.policy import pad
 
 
 class Reader:

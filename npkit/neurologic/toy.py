@@ -5,7 +5,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from npkit.policy import EOS, PAD, Policy
+from npkit.text.policy import EOS, PAD, Policy
 
 UNKNOWN = "<|unknown|>"
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers.utils import logging
 
 from npkit.errors import NpkitError, PromptTooLong
-from npkit.profiles import ImagesConfig, fingerprint, resolve
+from npkit.study.profiles import ImagesConfig, fingerprint, resolve
 
 
 class ImageModel:

@@ -14,9 +14,10 @@ from unittest import mock
 
 from filelock import FileLock, Timeout
 
-from npkit import errors, profiles
-from npkit.artifacts import STAGES, Run, home, open_run, write_whole
+from npkit import errors
 from npkit.errors import NotebookFailed, NpkitError
+from npkit.study import profiles
+from npkit.study.artifacts import STAGES, Run, home, open_run, write_whole
 
 NOTEBOOKS = profiles.PACKAGE.parent / "notebooks"
 PARAMETERS = ("profile", "seed", "settings")
@@ -92,7 +93,8 @@ def check_corpus(runs: Sequence[Run]) -> None:
     source = config.data.source
     if ":" in source and not Path(source).exists():
         return  # a function of this package or the reader's own: notebook 01 calls it
-    from npkit import corpus, evaluation
+    from npkit.findings import evaluation
+    from npkit.text import corpus
     dataset, _ = corpus.prepare(config.data, seed)
     if any("evaluation" in STAGES[run.stage].sections for run in runs):
         evaluation.test_prefixes(dataset, config.evaluation.num_prefixes, seed)

@@ -5,8 +5,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from npkit.artifacts import home
 from npkit.errors import NpkitError
+from npkit.study.artifacts import home
 
 BUSY_SECONDS = 60  # how long one process waits until another has written
 FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}  # what a full disk or a file-size limit gives

@@ -8,11 +8,11 @@ from pathlib import Path
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
-from npkit import processes
-from npkit.checkpoints import newest_checkpoint
 from npkit.errors import NpkitError
-from npkit.policy import generate, save_policy
-from npkit.profiles import PPOConfig
+from npkit.study.profiles import PPOConfig
+from npkit.text.policy import generate, save_policy
+from npkit.training import processes
+from npkit.training.checkpoints import newest_checkpoint
 
 
 # 1. What stops a run -------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from npkit.errors import NpkitError
-from npkit.profiles import resolve
+from npkit.study.profiles import resolve
 
 CATEGORIES = ("style", "artist", "format", "perspective", "booster", "vibe")
 DIFFUSIONDB_SHARES = {"style": 0.14, "artist": 0.18, "format": 0.28, "perspective": 0.10, "booster": 0.49,
@@ -26,7 +26,7 @@ class Keyword:
 Keywords = Mapping[str, tuple[Keyword, ...]]  # category -> its keywords
 
 
-def load(source: str = "npkit/keywords.toml") -> dict[str, tuple[Keyword, ...]]:
+def load(source: str = "npkit/text/keywords.toml") -> dict[str, tuple[Keyword, ...]]:
     """Return the keywords of a TOML file by category, most used first; `npkit/...` names a file of the package."""
     path = Path(resolve(source)).expanduser()
     try:
@@ -34,7 +34,7 @@ def load(source: str = "npkit/keywords.toml") -> dict[str, tuple[Keyword, ...]]:
         keywords = {category: tuple(Keyword(**row) for row in rows) for category, rows in tables.items()}
     except (OSError, ValueError, TypeError) as error:
         raise NpkitError(f"keywords file {path} cannot be read: {error}; it holds one list a category of "
-                         "{phrase, count} with an optional living_artist, as npkit/keywords.toml does") from error
+                         "{phrase, count} with an optional living_artist, as npkit/text/keywords.toml does") from error
     if unknown := set(keywords) - set(CATEGORIES):
         raise NpkitError(f"keywords file {path} has unknown categories {sorted(unknown)}; known: {CATEGORIES}")
     return {category: tuple(sorted(rows, key=lambda keyword: -keyword.count)) for category, rows in keywords.items()}

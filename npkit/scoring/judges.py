@@ -13,8 +13,8 @@ from torch.nn.functional import interpolate, normalize
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from npkit.errors import NpkitError
-from npkit.images import identity, library_versions
-from npkit.profiles import JudgeConfig, Profile, fingerprint, resolve
+from npkit.scoring.images import identity, library_versions
+from npkit.study.profiles import JudgeConfig, Profile, fingerprint, resolve
 
 
 class Judge:

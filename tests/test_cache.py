@@ -7,11 +7,11 @@ import pytest
 
 from npkit.__main__ import main
 from npkit.errors import NpkitError
-from npkit.reward_cache import ScoreCache, cache_path, shared_cache, size_report
+from npkit.scoring.cache import ScoreCache, cache_path, shared_cache, size_report
 
 WRITER = """
 import sys
-from npkit.reward_cache import ScoreCache
+from npkit.scoring.cache import ScoreCache
 path, name = sys.argv[1:]
 cache = ScoreCache(path)
 for number in range(150):
@@ -20,7 +20,7 @@ for number in range(150):
 """
 ENDLESS = """
 import sys, itertools
-from npkit.reward_cache import ScoreCache
+from npkit.scoring.cache import ScoreCache
 cache = ScoreCache(sys.argv[1])
 for number in itertools.count():
     cache.put("judge", [(f"{number} {part}", 1.0) for part in range(10)])
@@ -30,7 +30,7 @@ for number in itertools.count():
 FILLER = """
 import resource, sys
 from npkit.errors import NpkitError
-from npkit.reward_cache import ScoreCache
+from npkit.scoring.cache import ScoreCache
 path, limit = sys.argv[1], int(sys.argv[2])
 cache = ScoreCache(path)
 cache.put("judge", [("first", 1.0)])
@@ -86,7 +86,7 @@ def test_a_killed_writer_leaves_whole_puts_and_a_sound_file(tmp_path):
 
 
 def test_a_writer_waits_for_another_and_says_so_when_it_never_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr("npkit.reward_cache.BUSY_SECONDS", 0.2)
+    monkeypatch.setattr("npkit.scoring.cache.BUSY_SECONDS", 0.2)
     first, second = (ScoreCache(tmp_path / "scores.sqlite") for _ in range(2))
     first.connection.execute("BEGIN IMMEDIATE")
     began = time.monotonic()

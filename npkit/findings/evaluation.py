@@ -8,13 +8,13 @@ import pandas as pd
 from datasets import Dataset
 from scipy.stats import linregress, spearmanr, t
 
-from npkit.corpus import fold
 from npkit.errors import NpkitError
-from npkit.stats import Interval, effect_size, paired_bootstrap, sign_flip_p, win_rate
+from npkit.findings.stats import Interval, effect_size, paired_bootstrap, sign_flip_p, win_rate
+from npkit.text.corpus import fold
 
 if TYPE_CHECKING:
-    from npkit.images import ImageModel  # these import torch, which reading a table does not need
-    from npkit.rewards import Scorer
+    from npkit.scoring.images import ImageModel  # these import torch, which reading a table does not need
+    from npkit.scoring.rewards import Scorer
 
 VARIANTS = ("prefix", "human", "sft", "sft+nl", "ppo", "ppo+nl")
 PAPER_AESTHETIC = dict(zip(VARIANTS, (5.64, 5.92, 6.02, 6.05, 6.22, 6.27), strict=True))  # recalled: to confirm
@@ -50,12 +50,12 @@ def human_prompts(dataset: Dataset, prefixes: Sequence[str]) -> list[str]:
 
 
 def decoded_prompts(decoded: pd.DataFrame, variant: str, prefixes: Sequence[str]) -> list[str]:
-    """Return the prompts that notebook 04 decoded for a variant, in the order of `prefixes`."""
+    """Return the prompts that notebook 05 decoded for a variant, in the order of `prefixes`."""
     rows = decoded[decoded["variant"] == variant].drop_duplicates("prefix").set_index("prefix")["completion"]
     missing = [prefix for prefix in prefixes if prefix not in rows.index]
     if missing:
         raise NpkitError(f"decoded.parquet has no {variant} prompt for {len(missing)} of {len(prefixes)} test prefixes "
-                         f"(first: {missing[0]!r}): run notebook 04_neurologic_decoding with the same settings")
+                         f"(first: {missing[0]!r}): run notebook 05_neurologic_decoding with the same settings")
     return [prefix + rows[prefix] for prefix in prefixes]
 
 
@@ -64,7 +64,7 @@ def prompts_for_variants(prefixes: Sequence[str], dataset: Dataset, samplers: Ma
     """Return variant -> one prompt for each prefix.
 
     `samplers` maps "sft" and "ppo" to `policy.generate` with everything but the prefixes filled in; `decoded` is the
-    table of notebook 04 with the prompts of "sft+nl" and "ppo+nl".
+    table of notebook 05 with the prompts of "sft+nl" and "ppo+nl".
     """
     prompts = {"prefix": list(prefixes), "human": human_prompts(dataset, prefixes)}
     for variant, sample in samplers.items():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from npkit.errors import NpkitError
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parent.parent
 MAY_BE_ZERO = {"max_steps", "num_threads", "sat_tolerance", "prune_factor", "eval_updates"}  # others: at least 1
 KINDS = {float: "a number", int: "a whole number", str: "a string", bool: "true or false"}
 ARCHITECTURES = ("gpt2", "llama", "gpt_neox", "mamba")
@@ -121,7 +121,7 @@ class NeurologicConfig:
     """NeuroLogic decoding; names follow the authors' code."""
     max_new_tokens: int
     beam_size: int = 5
-    keywords: str = "npkit/keywords.toml"  # phrases of the six categories
+    keywords: str = "npkit/text/keywords.toml"  # phrases of the six categories
     keywords_per_category: int = 5   # drawn at random to form a default clause
     block: str = ""                  # regular expression: keywords it finds are never drawn
     living_artists: bool = True      # False: they are neither drawn nor written, unless the user names them
@@ -184,7 +184,7 @@ SECTIONS = {field.name: field.type for field in fields(Profile) if is_dataclass(
 
 def load_profile(name: str, settings: Mapping[str, object] | None = None) -> Profile:
     """Return profile `name` with dotted `settings` such as `{"ppo.kl_coef": 0.1}` applied; None means unchanged."""
-    tables = tomllib.loads((PACKAGE / "profiles.toml").read_text(encoding="utf-8"))
+    tables = tomllib.loads(Path(__file__).with_name("profiles.toml").read_text(encoding="utf-8"))
     if name not in tables:
         _unknown("profile", name, tables)
     table = tables[name]

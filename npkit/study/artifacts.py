@@ -14,9 +14,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from npkit import __version__, profiles
+from npkit import __version__
 from npkit.errors import MissingArtifact, NpkitError
-from npkit.profiles import Profile
+from npkit.study import profiles
+from npkit.study.profiles import Profile
 
 FORMAT_VERSION = 1  # raise it when an artifact's layout changes: every key changes with it
 PACKAGES = ("torch", "transformers", "trl", "diffusers", "datasets", "numpy")
@@ -35,9 +36,9 @@ STAGES = {
     "glyphworld": Stage("00_glyphworld", code=("npkit.glyphworld:",)),
     "data": Stage("01_data_and_prefixes", (), ("data",)),
     "sft": Stage("02_sft", ("data",), ("policy", "sft")),
-    "ppo": Stage("03_ppo", ("data", "sft"), ("ppo", "images", "judges")),
-    "neurologic": Stage("04_neurologic_decoding", ("data", "sft", "ppo"), ("neurologic", "evaluation")),
-    "evaluation": Stage("05_evaluation", ("data", "sft", "ppo", "neurologic"), ("evaluation", "images", "judges")),
+    "ppo": Stage("04_ppo", ("data", "sft"), ("ppo", "images", "judges")),
+    "neurologic": Stage("05_neurologic_decoding", ("data", "sft", "ppo"), ("neurologic", "evaluation")),
+    "evaluation": Stage("06_evaluation", ("data", "sft", "ppo", "neurologic"), ("evaluation", "images", "judges")),
 }
 
 

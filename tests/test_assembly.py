@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from npkit import corpus, processes
 from npkit.__main__ import main
-from npkit.artifacts import open_run
 from npkit.errors import NpkitError
-from npkit.profiles import parse_settings
+from npkit.study.artifacts import open_run
+from npkit.study.profiles import parse_settings
+from npkit.text import corpus
+from npkit.training import processes
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = ["data.num_prompts=500", "data.ppo_share=0.3", "policy.num_layers=2", "policy.hidden_size=32",

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from npkit.errors import NpkitError, PrefixTooLong
-from npkit.profiles import PolicyConfig, resolve
+from npkit.study.profiles import PolicyConfig, resolve
 
 EOS, PAD = "<|endoftext|>", "<|pad|>"
 FAST_GELU = "gelu_pytorch_tanh"  # gelu_new's formula in one kernel: 2.4 times faster on a CPU

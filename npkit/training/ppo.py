@@ -2,7 +2,7 @@
 
 transformers' Trainer runs the show (optimiser, schedule, callbacks, checkpoints, resume). `PPOTrainer` overrides its
 `training_step`: one step of Trainer is one PPO update, in the named steps of the paper's reference implementation.
-`npkit.rails` stops a run that went wrong and keeps the best policy; `npkit.grpo` has two algorithms without a critic.
+`rails` stops a run that went wrong and keeps the best policy; `grpo` has two algorithms without a critic.
 """
 import copy
 import shutil
@@ -27,11 +27,12 @@ from transformers import (
     TrainingArguments,
 )
 
-from npkit import processes
-from npkit.checkpoints import WholeCheckpoints, saving
 from npkit.errors import NpkitError
-from npkit.policy import encode_prefixes, max_tokens, pad, save_policy
-from npkit.ppo_math import (
+from npkit.study.profiles import PPOConfig
+from npkit.text.policy import encode_prefixes, max_tokens, pad, save_policy
+from npkit.training import processes
+from npkit.training.checkpoints import WholeCheckpoints, saving
+from npkit.training.ppo_math import (
     clip_fraction,
     estimate_advantages,
     explained_variance,
@@ -44,8 +45,7 @@ from npkit.ppo_math import (
     value_loss,
     whiten,
 )
-from npkit.profiles import PPOConfig
-from npkit.rails import HeldOut, Rails, best_folder, best_row
+from npkit.training.rails import HeldOut, Rails, best_folder, best_row
 
 Reward = Callable[[list[str], list[str]], Sequence[float]]  # prefixes, completions -> one score each
 MAX_GRAD_NORM = 1.0
@@ -315,7 +315,7 @@ def train_ppo(model: PreTrainedModel, ref_model: PreTrainedModel, tokenizer: Pre
                              train_dataset=list(prefixes), callbacks=watch,
                              args=training_arguments(config, seed, folder, model.device))
     else:
-        from npkit.grpo import group_trainer  # which imports from here
+        from npkit.training.grpo import group_trainer  # which imports from here
         trainer = group_trainer(learner, ref_model, tokenizer, prefixes, reward, config, seed=seed, folder=folder,
                                 callbacks=watch)
     trainer.remove_callback(PrinterCallback)

@@ -12,11 +12,11 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
 from transformers.trainer_utils import TrainOutput
 
-from npkit import processes
-from npkit.checkpoints import WholeCheckpoints
-from npkit.packed_attention import attending_by_prompt
-from npkit.policy import Policy, build_policy, fits, generate, is_recurrent, save_policy, token_logprobs
-from npkit.profiles import PolicyConfig, Profile, SFTConfig
+from npkit.study.profiles import PolicyConfig, Profile, SFTConfig
+from npkit.text.policy import Policy, build_policy, fits, generate, is_recurrent, save_policy, token_logprobs
+from npkit.training import processes
+from npkit.training.checkpoints import WholeCheckpoints
+from npkit.training.packed_attention import attending_by_prompt
 
 NUM_SAMPLES = 200  # completions sampled to see how many are training prompts
 BLOCK_TOKENS = 256   # prompts are packed into rows of this many tokens: no padding

@@ -9,8 +9,8 @@ from zipfile import BadZipFile, ZipFile
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PreTrainedModel, TrainerState
 
-from npkit import processes
 from npkit.errors import NpkitError
+from npkit.training import processes
 
 TRAINER_STATE = "trainer_state.json"
 PROCESSES = "processes.json"  # how many wrote the checkpoint: each left a file of its generators' states

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from npkit.errors import NpkitError
-from npkit.images import ImageModel, in_full_batches
-from npkit.judges import Judge
-from npkit.reward_cache import ScoreCache
+from npkit.scoring.cache import ScoreCache
+from npkit.scoring.images import ImageModel, in_full_batches
+from npkit.scoring.judges import Judge
 
 DECIMALS = 5  # scores are rounded, so that a cached one and a fresh one are the same number
 

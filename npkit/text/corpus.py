@@ -13,7 +13,7 @@ from datasets import Dataset
 from pyarrow import ArrowException, parquet
 
 from npkit.errors import NpkitError
-from npkit.profiles import DataConfig
+from npkit.study.profiles import DataConfig
 
 SPLITS = ("sft", "ppo", "validation", "test")
 NSFW_COLUMNS = ("prompt_nsfw", "image_nsfw")  # DiffusionDB's metadata.parquet; image_nsfw is 2.0 for blurred pictures

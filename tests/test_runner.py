@@ -9,10 +9,10 @@ import nbformat
 import pytest
 from filelock import FileLock
 
-from npkit import study
 from npkit.__main__ import main
-from npkit.artifacts import open_run
 from npkit.errors import NpkitError
+from npkit.study import runner
+from npkit.study.artifacts import open_run
 
 PARAMETERS = 'profile: str = "tiny"\nseed: int = 0\nsettings: dict = {}'
 START = 'import npkit\nrun = npkit.start("{}", profile=profile, seed=seed, settings=settings)'
@@ -36,7 +36,7 @@ def notebooks(tmp_path, monkeypatch):
     folder.mkdir()
     write_notebook(folder / "00_glyphworld.ipynb", MAKE)
     write_notebook(folder / "01_data_and_prefixes.ipynb", MAKE)
-    monkeypatch.setattr(study, "NOTEBOOKS", folder)
+    monkeypatch.setattr(runner, "NOTEBOOKS", folder)
     return folder
 
 
@@ -136,8 +136,8 @@ def test_error_hidden_in_a_widget_is_found():
     state = {"1": {"model_name": "OutputModel", "state": {"outputs": [output]}},
              "2": {"model_name": "ButtonModel", "state": {}}}
     metadata = {"widgets": {"application/vnd.jupyter.widget-state+json": {"state": state}}}
-    assert study.hidden_problem(SimpleNamespace(cells=[], metadata=metadata)) == "a widget shows KeyError: 'style'"
-    assert study.hidden_problem(SimpleNamespace(cells=[], metadata={})) == ""
+    assert runner.hidden_problem(SimpleNamespace(cells=[], metadata=metadata)) == "a widget shows KeyError: 'style'"
+    assert runner.hidden_problem(SimpleNamespace(cells=[], metadata={})) == ""
 
 
 SLOW = """def slow(folder):
@@ -166,11 +166,11 @@ def test_killed_study_finishes_when_run_again(notebooks, npkit_home):
 
 
 def test_half_written_copy_is_not_kept(notebooks):
-    planned = study.plan("tiny", only=["glyphworld"])
+    planned = runner.plan("tiny", only=["glyphworld"])
     planned.folder.mkdir(parents=True)
     planned.folder.joinpath(".00_glyphworld.ipynb").write_text("{")
     assert not planned.kept(planned.runs[0])
-    study.run_study(planned)
+    runner.run_study(planned)
     assert planned.kept(planned.runs[0])
     assert not planned.folder.joinpath(".00_glyphworld.ipynb").exists()
 
@@ -178,21 +178,21 @@ def test_half_written_copy_is_not_kept(notebooks):
 def test_misspelt_parameter_is_refused(notebooks):
     write_notebook(notebooks / "00_glyphworld.ipynb", parameters='profile: str = "tiny"\nsede: int = 0')
     with pytest.raises(NpkitError, match=r"must define profile, seed, settings, it defines profile, sede"):
-        study.plan("tiny", only=["glyphworld"])
+        runner.plan("tiny", only=["glyphworld"])
 
 
 def test_one_run_at_a_time(notebooks, monkeypatch):
-    planned = study.plan("tiny", only=["glyphworld"])
+    planned = runner.plan("tiny", only=["glyphworld"])
     planned.folder.mkdir(parents=True)
-    monkeypatch.setattr(study, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(runner, "LOCK_SECONDS", 0.1)
     with FileLock(planned.folder / ".lock"), pytest.raises(NpkitError, match="another npkit run is at work"):
-        study.run_study(planned)
+        runner.run_study(planned)
 
 
 def test_stages_are_chosen_in_the_order_of_the_study():
-    assert study.choose(["03_ppo", "data"], "") == ["data", "ppo"]
-    assert study.choose([], "02_sft") == ["glyphworld", "data", "sft"]
+    assert runner.choose(["04_ppo", "data"], "") == ["data", "ppo"]
+    assert runner.choose([], "02_sft") == ["glyphworld", "data", "sft"]
     with pytest.raises(NpkitError, match="unknown notebook '3_ppo'"):
-        study.choose(["3_ppo"], "")
+        runner.choose(["3_ppo"], "")
     with pytest.raises(NpkitError, match="nothing to run"):
-        study.choose(["ppo"], "data")
+        runner.choose(["ppo"], "data")

@@ -12,11 +12,11 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
-from npkit.checkpoints import WholeCheckpoints
-from npkit.policy import encode_prefixes, max_tokens, save_policy
-from npkit.ppo import MAX_GRAD_NORM, Reward, describe, save_samples, score, summarize
-from npkit.ppo_math import token_rewards
-from npkit.profiles import PPOConfig
+from npkit.study.profiles import PPOConfig
+from npkit.text.policy import encode_prefixes, max_tokens, save_policy
+from npkit.training.checkpoints import WholeCheckpoints
+from npkit.training.ppo import MAX_GRAD_NORM, Reward, describe, save_samples, score, summarize
+from npkit.training.ppo_math import token_rewards
 
 LOGGED = {"loss": "policy/loss", "clip_ratio/region_mean": "policy/clipfrac",
           "frac_reward_zero_std": "group/same_score_share"}  # trl's name -> ours

@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from string import Template
 
-from npkit.artifacts import STAGES, Run, home, open_run, write_whole
 from npkit.errors import NpkitError
+from npkit.study.artifacts import STAGES, Run, home, open_run, write_whole
 
 CODE_OR_FORMULA = re.compile(r"""
     ```.*?``` | `[^`\n]*` |                                     # code, where a dollar is a dollar
@@ -63,11 +63,11 @@ def runs_of(folder: Path) -> list[Run]:
 
 
 def result_table(run: Run) -> str:
-    """Return the text of the result table of the study that `run` belongs to; "" before notebook 05."""
+    """Return the text of the result table of the study that `run` belongs to; "" before notebook 06."""
     artifact = Run("evaluation", run.config, run.seed, run.settings).artifact
     if artifact is None:
         return ""
-    from npkit.evaluation import text_table
+    from npkit.findings.evaluation import text_table
     return text_table(artifact.table("table"))
 
 
@@ -85,7 +85,7 @@ def write_report(folder: Path) -> Path:
     write_whole(index, PAGE.substitute(
         title=f"NeuroPrompts study: {config.name}, seed {runs[0].seed}",
         note=html.escape(note + (f"Changed settings: {changed}." if changed else "The profile's own settings.")),
-        table=html.escape(result_table(runs[0]) or "Notebook 05_evaluation has not run yet."),
+        table=html.escape(result_table(runs[0]) or "Notebook 06_evaluation has not run yet."),
         notebooks=notebook_table(folder, runs), figures=figure_list(runs[0])))
     return index
 

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
-from npkit import artifacts, processes
-from npkit.artifacts import STAGES, Artifact, Run
 from npkit.errors import NpkitError
+from npkit.study import artifacts
+from npkit.study.artifacts import STAGES, Artifact, Run
+from npkit.training import processes
 
-NOTEBOOKS_OWN = 48  # validation prefixes that notebook 03 shows, before those that decide which policy is best
+NOTEBOOKS_OWN = 48  # validation prefixes that notebook 04 shows, before those that decide which policy is best
 
 
 def train(stage: str, profile: str, seed: int = 0, settings: Mapping[str, object] | None = None,
@@ -49,17 +50,18 @@ def make_together(run: Run, function: Callable[[Path], dict[str, float]]) -> Art
 
 def write_sft(run: Run, folder: Path) -> dict[str, float]:
     """Train the SFT policy as notebook 02 does; return its metrics."""
-    from npkit import sft
+    from npkit.training import sft
     return sft.write_policy(run.input("data").dataset("prompts"), run.config, run.seed, folder, run.scratch, run.device,
                             callbacks=progress(sft.ProgressLines(every=100)))
 
 
 def write_ppo(run: Run, folder: Path) -> dict[str, float]:
-    """Train the PPO policy as notebook 03 does; return its metrics."""
-    from npkit import images, judges, ppo
-    from npkit.policy import fits, load_policy
-    from npkit.reward_cache import shared_cache
-    from npkit.rewards import Scorer, gain_over_prefix
+    """Train the PPO policy as notebook 04 does; return its metrics."""
+    from npkit.scoring import images, judges
+    from npkit.scoring.cache import shared_cache
+    from npkit.scoring.rewards import Scorer, gain_over_prefix
+    from npkit.text.policy import fits, load_policy
+    from npkit.training import ppo
     (policy, tokenizer), (ref_policy, _) = (load_policy(run.input("sft").path / "model") for _ in range(2))
     prompts, config = run.input("data").table("prompts"), run.config.ppo
 

@@ -1,0 +1,1 @@
+"""Findings: evaluation of the variants, and the statistics behind every interval."""

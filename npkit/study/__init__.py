@@ -1,0 +1,1 @@
+"""Study: how a study is set up, run, kept, resumed and reported."""

@@ -1,0 +1,1 @@
+"""Text: what people write, and the language model that continues it."""
