@@ -1,18 +1,22 @@
 """The shared figure base and the figures of notebook 06: what is drawn, where, and that nothing global changes."""
+import inspect
+import warnings
 from itertools import pairwise
 
 import matplotlib
+import matplotlib.style
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fixtures_figures import examples
+from matplotlib.backends.backend_agg import RendererAgg
 from PIL import Image
 
 from npkit import figures
 from npkit.figures import evaluation as drawn
 from npkit.figures.base import as_array
 from npkit.findings import evaluation
-from npkit.findings.stats import paired_bootstrap
 
 PREFIXES = [f"a cat {index}" for index in range(12)]
 
@@ -114,16 +118,11 @@ def test_the_length_legend_gives_each_variants_slope(rows):
     assert figure.axes[0].get_legend().texts[0].get_text() == "ppo: +0.500 a word"
 
 
-def test_all_other_figures_of_notebook_05_draw(rows):
+def test_a_sheet_of_variants_gives_the_words_added_and_the_gain(rows):
     gains = evaluation.gains(rows, "pickscore")
-    contrasts = evaluation.contrast_table(rows, np.random.default_rng(0), samples=50)
-    interval = paired_bootstrap(gains["ppo"], np.random.default_rng(0), 50)
     prompts = {variant: [f"{prefix}, moody" for prefix in PREFIXES[:2]] for variant in evaluation.VARIANTS}
     pictures = {variant: torch.rand(2, 3, 8, 8) for variant in evaluation.VARIANTS}
-    for figure in (drawn.win_rates(contrasts), drawn.gain_distributions(gains, "pickscore"),
-                   drawn.resampled_means(np.arange(40.0), interval),
-                   drawn.variant_sheet(PREFIXES[:2], prompts, pictures, gains)):
-        assert figure._repr_png_().startswith(b"\x89PNG")
+    figure = drawn.variant_sheet(PREFIXES[:2], prompts, pictures, gains)
     assert f"{gains.loc[PREFIXES[0], 'ppo']:+.2f}  moody" in texts(figure)
 
 
@@ -151,3 +150,50 @@ def test_a_training_without_a_critic_has_no_panel_for_it():
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles == [label for name, label in figures.ppo.CURVES.items() if name != "value/explained_variance"]
     assert len(figures.ppo.training_curves([], 8).axes) == 6
+
+
+# Every figure: one style, and people's text as they wrote it ---------------------------------------------------------
+STRANGE = "$5 \\frac 🦊風 {x"  # a formula that is none, and characters that DejaVu Sans lacks
+STAND_IN = "$5\\frac[foxface,U+98A8]{x"
+SHOW_NO_TEXT = {drawn.resampled_means, figures.sft.temperatures, figures.ppo.clipping, figures.glyphworld.load_curve,
+                figures.glyphworld.vote_curve, figures.neurologic.price}
+EXAMPLES = examples("moody")
+
+
+def painted(function, word: str, monkeypatch) -> str:
+    """Paint a figure's example; return all that its renderer was told to write, without blanks."""
+    written, draw_text = [], RendererAgg.draw_text
+
+    def spy(self, gc, x, y, s, prop, angle, ismath=False, mtext=None):
+        written.append((s, ismath))
+        draw_text(self, gc, x, y, s, prop, angle, ismath, mtext)
+
+    monkeypatch.setattr(RendererAgg, "draw_text", spy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # "Glyph ... missing from font"
+        assert examples(word)[function]()._repr_png_().startswith(b"\x89PNG")
+    assert not any(ismath for _, ismath in written)
+    return "".join("".join(text.replace("␣", " ").split()) for text, _ in written)
+
+
+def test_every_figure_function_has_an_example():
+    public = {function for name in ("data", "evaluation", "glyphworld", "neurologic", "ppo", "sft")
+              for function in vars(getattr(figures, name)).values()
+              if inspect.isfunction(function) and inspect.signature(function).return_annotation is figures.Figure}
+    assert public | {figures.picture_sheet} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("function", EXAMPLES, ids=lambda function: function.__name__)
+def test_a_figure_looks_the_same_whatever_style_the_session_has(function):
+    plain = EXAMPLES[function]()._repr_png_()
+    with matplotlib.style.context(["dark_background", {
+            "font.size": 17, "legend.frameon": True, "legend.fontsize": 5, "xtick.labelsize": 4, "text.color": "red",
+            "axes.titlesize": 30, "lines.linewidth": 9, "figure.dpi": 50, "savefig.facecolor": "red"}]):
+        assert EXAMPLES[function]()._repr_png_() == plain
+
+
+@pytest.mark.parametrize("function", EXAMPLES, ids=lambda function: function.__name__)
+def test_peoples_text_is_written_as_they_wrote_it(function, monkeypatch):
+    written = painted(function, STRANGE, monkeypatch).replace("\\\\", "\\")  # tokens show their escapes
+    assert (STAND_IN in written) == (function not in SHOW_NO_TEXT)
+    assert "\\" not in written.replace(STAND_IN, "").replace("\\n", "")  # no formula of a formatter's either

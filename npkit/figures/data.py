@@ -3,8 +3,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import seaborn
+from matplotlib.ticker import NullFormatter
 
-from npkit.figures.base import MUTED, VARIANT_STYLE, Figure, new_figure
+from npkit.figures.base import MUTED, VARIANT_STYLE, Figure, new_figure, styled
 
 PALETTE = [VARIANT_STYLE["human"].color, MUTED, VARIANT_STYLE["sft+nl"].color, VARIANT_STYLE["ppo+nl"].color]
 MARKERS = "so^D"
@@ -15,6 +16,7 @@ def _colors(names: Sequence[str]) -> list[str]:
     return [VARIANT_STYLE[name].color if name in VARIANT_STYLE else color for name, color in zip(names, PALETTE)]
 
 
+@styled
 def category_shares(shares: Mapping[str, Mapping[str, float]]) -> Figure:
     """Draw, for every set of prompts, the share that uses a modifier of each category (set -> category -> share)."""
     table = pd.DataFrame(shares).rename_axis("category").reset_index().melt("category", var_name="prompts")
@@ -25,10 +27,11 @@ def category_shares(shares: Mapping[str, Mapping[str, float]]) -> Figure:
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.set(xlabel="share of prompts with a modifier of the category", ylabel="")
     axes.grid(False, axis="y")
-    axes.legend(title=None, loc="upper right", frameon=False)
+    axes.legend(title=None, loc="upper right")
     return figure
 
 
+@styled
 def popularity(counts: Mapping[str, Sequence[int]]) -> Figure:
     """Draw how often the modifier of each rank is used, most used first, on logarithmic axes (set -> counts)."""
     figure, axes = new_figure(7, 3.4)
@@ -37,20 +40,25 @@ def popularity(counts: Mapping[str, Sequence[int]]) -> Figure:
         shares = [value / sum(used) for value in used]
         axes.plot(range(1, len(used) + 1), shares, color=color, marker=marker, ms=3, lw=1.2, label=name)
     axes.set(xscale="log", yscale="log", xlabel="rank of the modifier", ylabel="share of all modifiers used")
-    axes.legend(frameon=False)
+    for axis in (axes.xaxis, axes.yaxis):  # the usual formatter of logarithmic axes writes formulas
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
+    axes.legend()
     return figure
 
 
+@styled
 def lengths_by_rule(table: pd.DataFrame) -> Figure:
     """Draw the words of prefix and completion under each prefix rule (columns rule, part, words)."""
     figure, axes = new_figure(7, 3.2)
     palette = {"prefix": VARIANT_STYLE["prefix"].color, "completion": VARIANT_STYLE["human"].color}
     seaborn.boxenplot(table, x="rule", y="words", hue="part", palette=palette, showfliers=False, ax=axes, gap=0.1)
     axes.set(xlabel="", ylabel="words")
-    axes.legend(title=None, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
+    axes.legend(title=None, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return figure
 
 
+@styled
 def leakage(shares: Mapping[str, float]) -> Figure:
     """Draw, for each way of splitting, the share of test prompts whose prefix was seen in training."""
     figure, axes = new_figure(7, 1.4)

@@ -7,12 +7,13 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from npkit.figures.base import INK, MUTED, VARIANT_STYLE, Figure, new_figure, picture_sheet
+from npkit.figures.base import INK, MUTED, VARIANT_STYLE, Figure, new_figure, picture_sheet, scatter_in_rows, styled
 from npkit.findings.stats import Interval
 
 COLORS = {variant: style.color for variant, style in VARIANT_STYLE.items()}
 
 
+@styled
 def resampled_means(means: np.ndarray, interval: Interval) -> Figure:
     """Draw the histogram of bootstrap means with the 95 % interval that its tails cut off."""
     figure, axes = new_figure(7, 2.8)
@@ -26,6 +27,7 @@ def resampled_means(means: np.ndarray, interval: Interval) -> Figure:
     return figure
 
 
+@styled
 def gain_forest(table: pd.DataFrame) -> Figure:
     """Draw each variant's gain over the prefix with its 95 % interval, one panel a judge (`results_table`)."""
     chosen = table[table["variant"] != "prefix"]
@@ -40,10 +42,11 @@ def gain_forest(table: pd.DataFrame) -> Figure:
         axes.margins(x=0.15)
         axes.grid(False, axis="y")
         _color_labels(axes)
-    figure.supxlabel(f"gain over the prefix, 95 % interval, n = {chosen['n'].min()} prefixes", fontsize=10)
+    figure.supxlabel(f"gain over the prefix, 95 % interval, n = {chosen['n'].min()} prefixes")
     return figure
 
 
+@styled
 def win_rates(contrasts: pd.DataFrame) -> Figure:
     """Draw how often the first variant of each pair beats the second, one panel a judge (`contrast_table`)."""
     judges = contrasts["judge"].unique()
@@ -58,16 +61,17 @@ def win_rates(contrasts: pd.DataFrame) -> Figure:
                  ylim=(len(rows) - 0.4, -0.7), xlim=(0, 1), xticks=(0, 0.5, 1))
         axes.xaxis.set_major_formatter("{x:.0%}")
         axes.grid(False, axis="y")
-    figure.supxlabel(f"prefixes won, ties count half, 95 % interval, n = {contrasts['n'].min()}", fontsize=10)
+    figure.supxlabel(f"prefixes won, ties count half, 95 % interval, n = {contrasts['n'].min()}")
     return figure
 
 
+@styled
 def gain_distributions(gains: pd.DataFrame, judge: str) -> Figure:
     """Draw every prefix's gain as a point on the outline of its variant's distribution (`evaluation.gains`)."""
     figure, axes = new_figure(7.5, 0.7 + 0.62 * gains.shape[1])
-    options = {"data": gains, "orient": "h", "ax": axes, "palette": COLORS}
-    seaborn.violinplot(**options, inner=None, cut=0, density_norm="width", width=0.85, linewidth=0, alpha=0.35)
-    seaborn.stripplot(**options, size=2.2, alpha=0.55, jitter=0.22)
+    options = {"orient": "h", "ax": axes, "palette": COLORS}
+    seaborn.violinplot(gains, **options, inner=None, cut=0, density_norm="width", width=0.85, linewidth=0, alpha=0.35)
+    scatter_in_rows(gains, **options, size=2.2, alpha=0.55, jitter=0.22)
     for place, variant in enumerate(gains):
         low, middle, high = np.percentile(gains[variant], (25, 50, 75))
         axes.plot((low, high), (place, place), color=INK, lw=2.5, solid_capstyle="butt")
@@ -78,6 +82,7 @@ def gain_distributions(gains: pd.DataFrame, judge: str) -> Figure:
     return figure
 
 
+@styled
 def judge_against_oracle(judged: pd.DataFrame, true: pd.DataFrame, judge: str, oracle: str = "oracle",
                          variants: Sequence[str] = ("human", "sft", "ppo", "ppo+nl")) -> Figure:
     """Draw a judge's gain against the oracle's, a point a prefix; the shaded corner is where the judge is fooled."""
@@ -94,11 +99,12 @@ def judge_against_oracle(judged: pd.DataFrame, true: pd.DataFrame, judge: str, o
         axes.annotate(f"fooled: {fooled:.0%}", (0.97, 0.03), xycoords="axes fraction", ha="right", weight="bold")
         axes.set(title=variant, xlim=(None, right), ylim=(bottom, 1.05 * top))
         axes.title.set_color(COLORS[variant])
-    figure.supxlabel(f"{judge}: gain over the prefix (cross: mean)", fontsize=10)
-    figure.supylabel(f"{oracle}: gain", fontsize=10)
+    figure.supxlabel(f"{judge}: gain over the prefix (cross: mean)")
+    figure.supylabel(f"{oracle}: gain")
     return figure
 
 
+@styled
 def length_effect(lengths: pd.DataFrame, judge: str) -> Figure:
     """Draw the gain against the words added, a point a prefix and variant, with each variant's straight line."""
     figure, axes = new_figure(7.5, 3.6)
@@ -116,10 +122,11 @@ def length_effect(lengths: pd.DataFrame, judge: str) -> Figure:
     axes.axhline(0, color=MUTED, lw=1, ls="--", zorder=0)
     axes.set(xlabel="words added to the prefix", ylabel=f"{judge}: gain over the prefix")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="slope", frameon=False)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="slope")
     return figure
 
 
+@styled
 def variant_sheet(prefixes: Sequence[str], prompts: Mapping[str, Sequence[str]], pictures: Mapping[str, Sequence],
                   gains: pd.DataFrame) -> Figure:
     """Draw one row of pictures a prefix and one column a variant, with the words added and the judge's gain."""

@@ -5,12 +5,13 @@ import numpy as np
 import pandas as pd
 import seaborn
 
-from npkit.figures.base import INK, MUTED, VARIANT_STYLE, Figure, new_figure
+from npkit.figures.base import INK, MUTED, VARIANT_STYLE, Figure, new_figure, scatter_in_rows, styled
 
 CATEGORY_COLORS = dict(zip(("style", "artist", "format", "perspective", "booster", "vibe"),
                            ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"), strict=True))
 
 
+@styled
 def modifier_gains(table: pd.DataFrame) -> Figure:
     """Draw what each modifier alone adds to the utility, a panel a category (columns category, modifier, gain)."""
     figure, panels = new_figure(10, 4.6, 2, 3, sharex=True)
@@ -22,14 +23,15 @@ def modifier_gains(table: pd.DataFrame) -> Figure:
         axes.axvline(0, color=MUTED, lw=1, ls="--", zorder=0)
         axes.set(title=category, xlabel="", ylabel="")
         axes.tick_params(axis="y", labelsize=8, length=0)
-    figure.supxlabel("utility gained over the plain scene, mean and 95 % interval over scenes", fontsize=10)
+    figure.supxlabel("utility gained over the plain scene, mean and 95 % interval over scenes")
     return figure
 
 
+@styled
 def load_curve(table: pd.DataFrame) -> Figure:
     """Draw utility against the number of modifiers: scenes as points, means with intervals (columns load, utility)."""
     figure, axes = new_figure(7, 3.2)
-    seaborn.stripplot(table, x="load", y="utility", color=MUTED, size=2.2, alpha=0.5, jitter=0.25, ax=axes, zorder=1)
+    scatter_in_rows(table, x="load", y="utility", color=MUTED, size=2.2, alpha=0.5, jitter=0.25, ax=axes, zorder=1)
     seaborn.pointplot(table, x="load", y="utility", color=VARIANT_STYLE["ppo+nl"].color, errorbar=("ci", 95), seed=0,
                       ax=axes, zorder=2)
     axes.axhline(0, color=INK, lw=0.8, ls="--", zorder=0)
@@ -37,6 +39,7 @@ def load_curve(table: pd.DataFrame) -> Figure:
     return figure
 
 
+@styled
 def vote_curve(differences: Sequence[float], noise: float) -> Figure:
     """Draw Bradley and Terry's curve and where the pairs of pictures lie on it."""
     figure, axes = new_figure(7, 2.8)
@@ -48,14 +51,15 @@ def vote_curve(differences: Sequence[float], noise: float) -> Figure:
     return figure
 
 
+@styled
 def oracle_by_variant(table: pd.DataFrame) -> Figure:
     """Draw the oracle of every prompt by how it was written, with the middle half (columns variant, oracle)."""
     colors = {"prefix": VARIANT_STYLE["prefix"].color, "human": VARIANT_STYLE["human"].color}
     palette = {name: colors.get(name, VARIANT_STYLE["ppo"].color) for name in table["variant"].unique()}
     figure, axes = new_figure(7, 2.6)
-    options = {"data": table, "y": "variant", "x": "oracle", "hue": "variant", "palette": palette, "legend": False}
-    seaborn.stripplot(**options, size=2.8, alpha=0.6, jitter=0.22, ax=axes, zorder=1)
-    seaborn.boxplot(**options, width=0.5, fill=False, showfliers=False, linewidth=1.2, ax=axes, zorder=2)
+    options = {"y": "variant", "x": "oracle", "hue": "variant", "palette": palette, "legend": False}
+    scatter_in_rows(table, **options, size=2.8, alpha=0.6, jitter=0.22, ax=axes, zorder=1)
+    seaborn.boxplot(table, **options, width=0.5, fill=False, showfliers=False, linewidth=1.2, ax=axes, zorder=2)
     axes.set(xlabel="oracle: mean utility of the pictures that the prompt paints", ylabel="")
     axes.grid(False, axis="y")
     return figure

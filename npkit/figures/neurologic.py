@@ -5,12 +5,13 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from npkit.figures.base import INK, VARIANT_STYLE, Figure, new_figure
+from npkit.figures.base import INK, VARIANT_STYLE, Figure, new_figure, styled
 
 COLOR, RETURN = VARIANT_STYLE["sft+nl"].color, VARIANT_STYLE["ppo+nl"].color
 State = tuple[str, ...]
 
 
+@styled
 def states(phrases: Sequence[State]) -> Figure:
     """Draw the states of `phrases`: boxes say what is written, arrows add a word, dashed ones keep what may go on."""
     places: dict[State, tuple[float, float]] = {(): (0, -(len(phrases) - 1) / 2)}
@@ -39,6 +40,7 @@ def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], col
                                               "shrinkB": 24, "connectionstyle": f"arc3,rad={curve}"})
 
 
+@styled
 def price(costs: pd.DataFrame, human_counts: Sequence[int]) -> Figure:
     """Draw how many categories people use, and the log-probability of completions that must use the first few.
 
@@ -53,6 +55,7 @@ def price(costs: pd.DataFrame, human_counts: Sequence[int]) -> Figure:
     return figure
 
 
+@styled
 def shares(shares_by_variant: Mapping[str, Mapping[str, float]]) -> Figure:
     """Draw for each category the share of prompts that use it, a bar per variant."""
     table = pd.DataFrame(shares_by_variant).rename_axis("category").reset_index()

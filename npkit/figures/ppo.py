@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from npkit.figures.base import INK, MUTED, VARIANT_STYLE, Figure, new_figure
+from npkit.figures.base import INK, MUTED, VARIANT_STYLE, Figure, label_tokens, new_figure, styled
+from npkit.figures.lettering import wrap
 
 COLOR = VARIANT_STYLE["ppo"].color
 GOOD, BAD = VARIANT_STYLE["human"].color, VARIANT_STYLE["ppo+nl"].color
@@ -15,6 +16,7 @@ CURVES = {"objective/score": "score: gain over the prefix", "objective/kl": "KL 
           "policy/clipfrac": "clip fraction"}
 
 
+@styled
 def clipping(cliprange: float) -> Figure:
     """Draw PPO's objective over the probability ratio, for an action better and one worse than expected."""
     ratio = np.linspace(0.4, 1.6, 200)
@@ -31,6 +33,7 @@ def clipping(cliprange: float) -> Figure:
     return figure
 
 
+@styled
 def credit(tokens: Sequence[str], rewards: Sequence[float], values: Sequence[float], advantages: Sequence[float]
            ) -> Figure:
     """Draw one completion, token by token: what was paid, what the critic expected, and the advantage."""
@@ -40,14 +43,15 @@ def credit(tokens: Sequence[str], rewards: Sequence[float], values: Sequence[flo
     paid.plot(place, values, color=VARIANT_STYLE["sft+nl"].color, marker=".", label="value")
     paid.legend(loc="upper left", ncols=2)
     better.bar(place, advantages, width=0.7, color=np.where(np.asarray(advantages) > 0, GOOD, BAD))
-    better.set(ylabel="advantage", xticks=place)
-    better.set_xticklabels([repr(token)[1:-1] for token in tokens], rotation=45, ha="right", fontsize=8.5)
+    better.set(ylabel="advantage")
+    label_tokens(better, tokens)
     for axes in (paid, better):
         axes.axhline(0, color=INK, lw=0.8)
         axes.grid(False, axis="x")
     return figure
 
 
+@styled
 def training_curves(rows: Sequence[Mapping[str, float]] | pd.DataFrame, num_updates: int,
                     samples: pd.DataFrame | None = None) -> Figure:
     """Draw the curves of `CURVES` over the updates so far, a dot each and a line through their mean, and samples.
@@ -61,15 +65,14 @@ def training_curves(rows: Sequence[Mapping[str, float]] | pd.DataFrame, num_upda
     for axes, (name, label) in zip(panels.flat, curves.items(), strict=False):
         if len(table):
             draw_curve(axes, table["update"], table[name])
-        axes.set_title(label, fontsize=10)
-        axes.set(xlim=(0, num_updates + 1), xlabel="update")
+        axes.set(title=label, xlim=(0, num_updates + 1), xlabel="update")
     for axes in panels.flat[len(curves):]:
         axes.set_axis_off()
     panels[0, 0].axhline(0, color=MUTED, lw=1, ls="--")
     if "eval/reward" in table:
         panels[0, 0].plot(table["update"], table["eval/reward"], "D", color=VARIANT_STYLE["sft+nl"].color, ms=5,
                           label="held-out prefixes")
-        panels[0, 0].legend(fontsize=8, frameon=False)
+        panels[0, 0].legend()
     if samples is not None and len(samples):
         write_samples(panels.flat[len(curves)], samples[samples["update"] == samples["update"].max()])
     return figure
@@ -78,10 +81,10 @@ def training_curves(rows: Sequence[Mapping[str, float]] | pd.DataFrame, num_upda
 def write_samples(axes: Axes, samples: pd.DataFrame) -> None:
     """Write the best, the middle and the worst prompt of an update with their scores into an empty panel."""
     ranked = samples.sort_values("score", ascending=False, kind="stable")
-    axes.set_title(f"samples of update {ranked['update'].iloc[0]}", fontsize=10)
+    axes.set_title(f"samples of update {ranked['update'].iloc[0]}")
     for place, row in enumerate(ranked.iloc[[0, len(ranked) // 2, -1]].itertuples()):
         prompt = textwrap.shorten(row.prefix + row.completion, 150, placeholder=" ...")
-        axes.text(0, 0.95 - place / 3, textwrap.fill(f"{row.score:+.2f}  {prompt}", 46), va="top", fontsize=8,
+        axes.text(0, 0.95 - place / 3, "\n".join(wrap(f"{row.score:+.2f}  {prompt}", 46)), va="top", fontsize=8,
                   transform=axes.transAxes)
 
 
@@ -91,6 +94,7 @@ def draw_curve(axes: Axes, updates: pd.Series, values: pd.Series) -> None:
     axes.plot(updates, values.rolling(5, center=True, min_periods=1).mean(), color=COLOR, lw=2)
 
 
+@styled
 def judged_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], name: str, label: str) -> Figure:
     """Draw one metric of several trainings over their updates."""
     figure, axes = new_figure(6, 2.8)

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from npkit.figures.base import MUTED, VARIANT_STYLE, Figure, new_figure
+from npkit.figures.base import MUTED, VARIANT_STYLE, Figure, label_tokens, new_figure, styled
 
 SFT, BEFORE = VARIANT_STYLE["sft"], VARIANT_STYLE["prefix"]
 
 
+@styled
 def learning_curve(rows: pd.DataFrame, references: Mapping[str, float]) -> Figure:
     """Draw the training loss by step, its running mean, and horizontal lines to compare it with (name -> loss)."""
     figure, axes = new_figure(7, 3.4)
@@ -21,22 +22,24 @@ def learning_curve(rows: pd.DataFrame, references: Mapping[str, float]) -> Figur
         axes.annotate(f"{name} {loss:.2f}", (1, loss), xycoords=("axes fraction", "data"), ha="right", va="bottom",
                       fontsize=9, color=MUTED)
     axes.set(xlabel="step", ylabel="loss (nats a token)", ylim=(0, None))
-    axes.legend(loc="lower left", frameon=False)
+    axes.legend(loc="lower left")
     return figure
 
 
+@styled
 def token_surprise(tokens: Sequence[str], surprise: Mapping[str, Sequence[float]]) -> Figure:
     """Draw each token's negative log-probability under several policies (name -> nats, one a token)."""
     figure, axes = new_figure(max(5, 0.42 * len(tokens) + 1.5), 3)
     places = np.arange(len(tokens))
     for (name, values), style in zip(surprise.items(), (BEFORE, SFT)):
         axes.plot(places, values, color=style.color, marker=style.marker, lw=1.5, label=name)
-    axes.set(xticks=places, ylabel="surprise (nats)", ylim=(0, None))
-    axes.set_xticklabels([token.replace(" ", "␣") for token in tokens], rotation=60, ha="right", family="monospace")
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
+    axes.set(ylabel="surprise (nats)", ylim=(0, None))
+    label_tokens(axes, tokens)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return figure
 
 
+@styled
 def temperatures(table: pd.DataFrame) -> Figure:
     """Draw how varied and how likely samples are by temperature (columns temperature, num_words, surprise)."""
     figure, panels = new_figure(7, 2.8, 1, 2)
