@@ -1,5 +1,5 @@
 # make study    every notebook on the tiny profile, then the result table (the default)
-# make test     the tests
+# make test     the tests, in two processes of one thread each
 # make lab      JupyterLab on the notebooks
 # make figures  copy the figures of the last tiny study to figures/
 # make clean    remove all that git ignores: .venv, artifacts, runs
@@ -14,7 +14,7 @@ study: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/ruff check
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab notebooks

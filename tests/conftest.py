@@ -9,6 +9,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first: of the processes of `make test`, one begins with the study and none waits for it."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def npkit_home(tmp_path, monkeypatch) -> Path:
     """A fresh $NPKIT_HOME for each test: no test reads or writes the repository's artifacts."""

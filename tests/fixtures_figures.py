@@ -36,7 +36,7 @@ def of_evaluation(word: str) -> dict[Callable, Callable[[], Figure]]:
         evaluation.judge_against_oracle: partial(evaluation.judge_against_oracle, gain, true, judge, oracle),
         evaluation.length_effect: partial(evaluation.length_effect, lengths(rows, judge), judge),
         evaluation.variant_sheet: partial(
-            evaluation.variant_sheet, prefixes, dict.fromkeys(VARIANTS, [f"{prefix}, {word}" for prefix in prefixes]),
+            evaluation.variant_sheet, prefixes, {key: [f"{prefix}, {word}" for prefix in prefixes] for key in VARIANTS},
             dict.fromkeys(VARIANTS, PICTURES[:2]), gain),
     }
 

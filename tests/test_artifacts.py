@@ -47,7 +47,7 @@ def test_failed_make_leaves_no_artifact_but_its_scratch():
     def break_down(folder):
         fill(folder)
         raise RuntimeError("power cut")
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="power cut"):
         run.make(break_down)
     assert run.artifact is None
     assert (run.scratch / "step-000001").exists()
@@ -76,7 +76,7 @@ def test_only_declared_inputs_are_read():
 def test_input_returns_the_artifact_of_the_same_settings():
     made = npkit.start("01_data_and_prefixes", seed=1).make(fill)
     assert npkit.start("02_sft", seed=1).input("data").key == made.key
-    with pytest.raises(MissingArtifact):
+    with pytest.raises(MissingArtifact, match=r"stage data \(profile tiny, seed 2\)"):
         npkit.start("02_sft", seed=2).input("data")
 
 

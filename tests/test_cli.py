@@ -58,14 +58,14 @@ def test_bad_input_is_refused(capsys, npkit_home, arguments, words):
 
 
 @pytest.mark.parametrize(("name", "content", "words"), [
-    ("empty.txt", b"", "empty"),
-    ("blank.txt", b"\n \n\n", ""),
-    ("one.txt", b"a cat, oil painting\n", ""),
+    ("empty.txt", b"", "is empty"),
+    ("blank.txt", b"\n \n\n", "0 prompt(s) after cleaning"),
+    ("one.txt", b"a cat, oil painting\n", "1 distinct prefix(es) cannot be split"),
     ("few.txt", b"".join(b"subject %d, oil painting\n" % number for number in range(50)), "evaluation.num_prefixes"),
-    ("column.csv", b"text\na cat\n", "prompt"),
-    ("broken.jsonl", b"{not json\n", "broken.jsonl"),
-    ("binary.parquet", b"\x00\x01", "binary.parquet"),
-    ("prompts.docx", b"a cat", ".docx"),
+    ("column.csv", b"text\na cat\n", "no column 'prompt'; columns found: text"),
+    ("broken.jsonl", b"{not json\n", "cannot be read as .jsonl"),
+    ("binary.parquet", b"\x00\x01", "cannot be read as .parquet"),
+    ("prompts.docx", b"a cat", "use a file ending in .jsonl"),
 ])
 def test_bad_corpus_is_refused(capsys, npkit_home, tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)

@@ -88,7 +88,7 @@ def test_sft_on_a_full_disk_keeps_the_last_checkpoint(small_disk):
 
 
 def test_only_errors_of_writing_are_told_as_such(tmp_path):
-    with pytest.raises(KeyError), saving(tmp_path / "checkpoint-1"):
+    with pytest.raises(KeyError, match="a bug"), saving(tmp_path / "checkpoint-1"):
         raise KeyError("a bug")
     (tmp_path / "half").write_text("ha")
     with pytest.raises(NpkitError, match="half cannot be written, .* full. .OSError"), saving(tmp_path / "half"):

@@ -1,18 +1,10 @@
-"""Notebooks: their anatomy and budgets, then the whole tiny study executed and its metrics judged."""
+"""Notebooks: their anatomy and budgets; `test_study.py` executes them."""
 import ast
-import json
 import re
 import statistics
-import subprocess
-import sys
-import time
 
 import anatomy
 import pytest
-from conftest import ROOT
-
-from npkit.__main__ import main
-from npkit.study.artifacts import STAGES, open_run
 
 PARAMETERS = '''profile: str = "tiny"  # tiny, small or paper
 seed: int = 0  # seeds everything random in this notebook
@@ -99,83 +91,3 @@ def test_pictures_are_committed_figures(path):
     assert not missing
     assert all(address.startswith("../figures/") for address in addresses)
     assert "<img" not in text
-
-
-# 2. The tiny study ---------------------------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def study_home(tmp_path_factory):
-    """The home of a whole tiny study, run once from a folder that is not the repository."""
-    home = tmp_path_factory.mktemp("study")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NPKIT_HOME", str(home))
-        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
-        assert main(["run"]) == 0
-    return home
-
-
-@pytest.fixture
-def metrics(study_home, monkeypatch):
-    """Stage -> metrics of the study's artifacts."""
-    monkeypatch.setenv("NPKIT_HOME", str(study_home))
-    return {stage: open_run(stage, "tiny").artifact.metrics for stage in STAGES}
-
-
-@pytest.mark.slow
-def test_every_stage_left_metrics(metrics):
-    assert set(metrics) == set(STAGES)
-    assert all(values for values in metrics.values())
-    assert all(abs(value) < float("inf") for values in metrics.values() for value in values.values())
-
-
-@pytest.mark.slow
-def test_metrics_are_in_range(metrics):
-    assert metrics["data"]["data/kept_share"] > 0.9
-    assert 1 < metrics["sft"]["eval/perplexity"] < 50
-    assert metrics["ppo"]["objective/score"] > metrics["ppo"]["objective/first_score"]
-    assert 0 < metrics["ppo"]["objective/kl"] < 30
-    assert metrics["ppo"]["objective/finished"] > 0.8
-    assert metrics["neurologic"]["decode/clause_coverage"] > 0.9
-    assert metrics["neurologic"]["decode/violations"] == 0
-    assert metrics["evaluation"]["ppo_minus_sft/pickscore_low"] > 0
-
-
-@pytest.mark.slow
-def test_second_run_keeps_everything(study_home, monkeypatch, capsys):
-    monkeypatch.setenv("NPKIT_HOME", str(study_home))
-    start = time.monotonic()
-    assert main(["run"]) == 0
-    assert time.monotonic() - start < 60
-    output = capsys.readouterr()
-    assert [line.split()[1] for line in output.err.splitlines()] == ["kept"] * len(STAGES)
-    assert "ppo+nl" in output.out
-    assert output.out.splitlines()[-1] == str(study_home / "runs" / "tiny-seed0" / "index.html")
-
-
-@pytest.mark.slow
-def test_report_is_complete_and_loads_nothing(study_home):
-    folder = study_home / "runs" / "tiny-seed0"
-    index = (folder / "index.html").read_text()
-    assert "ppo+nl" in index
-    assert index.count("<figure>") >= 5
-    pages = [folder / f"{stage.notebook}.html" for stage in STAGES.values()]
-    for page in pages:
-        assert f'href="{page.name}"' in index
-        assert not re.search(r"<script[^>]+src=|<link[^>]+href=.http|@import|cdnjs|src=.https?:", page.read_text())
-
-
-@pytest.mark.slow
-def test_outputs_of_executed_notebooks_are_quiet(study_home):
-    for path in sorted((study_home / "runs" / "tiny-seed0").glob("[!.]*.ipynb")):
-        text = json.dumps([cell.get("outputs") for cell in anatomy.read(path).cells])
-        assert "Traceback" not in text, path.stem
-        assert "Warning" not in text, path.stem
-        assert "it/s]" not in text, path.stem
-
-
-@pytest.mark.slow
-@each_notebook
-def test_restart_and_run_all_in_the_notebooks_folder(study_home, tmp_path, monkeypatch, path):
-    monkeypatch.setenv("NPKIT_HOME", str(study_home))
-    subprocess.run([sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir", str(tmp_path),
-                    path.name], cwd=ROOT / "notebooks", check=True, capture_output=True)
-    assert (tmp_path / path.name).exists()

@@ -95,9 +95,12 @@ def test_setting_is_typed_by_its_field(text, setting, value):
     assert type(parse_setting(text)[1]) is type(value)
 
 
-@pytest.mark.parametrize("text", ["ppo.kl_coef", "ppo.kl_coef=", "ppo.kl_coef=a bit", "ppo.kl=1"])
-def test_unreadable_setting_is_refused(text):
-    with pytest.raises(NpkitError):
+@pytest.mark.parametrize(("text", "words"), [
+    ("ppo.kl_coef", "a setting is written section.name=value"), ("ppo.kl_coef=", "takes a number, got ''"),
+    ("ppo.kl_coef=a bit", "takes a number, got 'a bit'"), ("ppo.kl=1", "unknown setting 'ppo.kl'"),
+])
+def test_unreadable_setting_is_refused(text, words):
+    with pytest.raises(NpkitError, match=words):
         parse_setting(text)
 
 

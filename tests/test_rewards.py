@@ -103,7 +103,7 @@ def test_a_failing_judge_leaves_nothing_half_stored(scorer):
         raise RuntimeError("out of memory")
 
     scorer.judges["bright"].rate = fail
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="out of memory"):
         scorer.scores(["a"], ["a"], 0)
     assert len(scorer.cache) == 1, "the text judge's score, asked before"
 

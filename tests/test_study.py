@@ -1,0 +1,102 @@
+"""Study: every notebook executed on a small study, the artifacts judged, then everything once more with them in place.
+
+The study is small enough for a test and large enough to show that PPO helps; `make study` runs the whole tiny one.
+"""
+import json
+import re
+import subprocess
+import sys
+
+import anatomy
+import pytest
+from conftest import ROOT
+
+from npkit.__main__ import main
+from npkit.study.artifacts import STAGES, open_run
+from npkit.study.profiles import parse_settings
+
+SETTINGS = ["data.num_prompts=8000", "data.ppo_share=0.1", "sft.num_epochs=2", "ppo.num_updates=10",
+            "ppo.episodes_per_update=32", "ppo.minibatch_size=16", "ppo.learning_rate=1e-3",
+            "images.num_inference_steps=3", "evaluation.num_prefixes=48", "runtime.num_threads=1"]
+OPTIONS = [word for setting in SETTINGS for word in ("--set", setting)]
+pytestmark = pytest.mark.slow
+
+
+def find(stage: str):
+    return open_run(stage, "tiny", 0, parse_settings(SETTINGS))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The run folder of the study, which was started in a folder that is not the repository."""
+    home = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NPKIT_HOME", str(home))
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
+        assert main(["run", *OPTIONS]) == 0
+        return home / "runs" / f"tiny-{find('data').label}"
+
+
+@pytest.fixture(autouse=True)
+def npkit_home(study, monkeypatch):
+    """The tests read the study's home."""
+    monkeypatch.setenv("NPKIT_HOME", str(study.parent.parent))
+
+
+def test_metrics_of_every_stage_are_numbers_in_range():
+    metrics = {stage: find(stage).artifact.metrics for stage in STAGES}
+    assert all(metrics.values())
+    assert all(abs(value) < float("inf") for values in metrics.values() for value in values.values())
+    assert metrics["data"]["data/kept_share"] > 0.9
+    assert 1 < metrics["sft"]["eval/perplexity"] < 50
+    assert metrics["ppo"]["objective/score"] > metrics["ppo"]["objective/first_score"]
+    assert 0 < metrics["ppo"]["objective/kl"] < 30
+    assert metrics["ppo"]["objective/finished"] > 0.8
+    assert metrics["neurologic"]["decode/clause_coverage"] > 0.9
+    assert metrics["neurologic"]["decode/violations"] == 0
+    assert metrics["evaluation"]["ppo_minus_sft/pickscore_low"] > 0
+
+
+def test_report_is_complete_and_loads_nothing(study):
+    index = (study / "index.html").read_text()
+    assert "ppo+nl" in index
+    assert index.count("<figure>") >= 5
+    for stage in STAGES.values():
+        page = study / f"{stage.notebook}.html"
+        assert f'href="{page.name}"' in index
+        assert not re.search(r"<script[^>]+src=|<link[^>]+href=.http|@import|cdnjs|src=.https?:", page.read_text())
+
+
+def test_outputs_of_executed_notebooks_are_quiet(study):
+    for stage in STAGES.values():
+        outputs = [cell.get("outputs") for cell in anatomy.read(study / f"{stage.notebook}.ipynb").cells]
+        assert any(outputs)
+        assert not re.search(r"Traceback|Warning|it/s\]", json.dumps(outputs)), stage.notebook
+
+
+def test_a_second_run_keeps_everything(study, capsys):
+    before = {path: path.stat().st_mtime_ns for path in study.parent.parent.rglob("manifest.json")}
+    assert main(["run", *OPTIONS]) == 0
+    output = capsys.readouterr()
+    assert [line.split()[1] for line in output.err.splitlines()] == ["kept"] * len(STAGES)
+    assert "ppo+nl" in output.out
+    assert output.out.splitlines()[-1] == str(study / "index.html")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_notebooks_run_again_on_the_artifacts_they_made(study, monkeypatch, capsys):
+    """Restart and run all: what a cell needs comes from the artifact, not from the training that is now skipped."""
+    again = [stage for stage in STAGES if stage != "glyphworld"]  # 00 does the same work with and without its artifact
+    made = {stage: find(stage).artifact.manifest for stage in STAGES}
+    for stage in again:
+        (study / f"{STAGES[stage].notebook}.ipynb").unlink()
+    monkeypatch.chdir(ROOT / "notebooks")
+    assert main(["run", "--only", ",".join(again), *OPTIONS]) == 0
+    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["done"] * len(again)
+    assert {stage: find(stage).artifact.manifest for stage in STAGES} == made
+
+
+def test_a_notebook_runs_in_jupyter_with_its_own_parameters(tmp_path):
+    subprocess.run([sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir", str(tmp_path),
+                    "01_data_and_prefixes.ipynb"], cwd=ROOT / "notebooks", check=True, capture_output=True)
+    assert open_run("data", "tiny").artifact.metrics["data/num_prompts"] > 10_000
