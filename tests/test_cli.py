@@ -109,7 +109,9 @@ def test_compare_shows_the_metrics_of_two_runs(capsys, npkit_home):
         folder.mkdir(parents=True)
         (folder / "run.json").write_text(f'{{"profile": "tiny", "seed": {seed}, "settings": {{}}}}')
     assert main(["compare", "tiny-seed0", "tiny-seed1"]) == 0
-    assert ["data", "score", "1.5", "2", "+0.5"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows == [["tiny-seed0", "tiny-seed1", "difference"], ["stage", "metric"],
+                    ["data", "score", "1.5", "2", "+0.5"]]
     assert main(["report", "tiny-seed0"]) == 0
     assert (npkit_home / "runs" / "tiny-seed0" / "index.html").exists()
 
@@ -124,9 +126,9 @@ def test_compare_reports_ppo_against_sft_over_seeds(capsys, npkit_home):
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split() == ["seed", "pickscore", "aesthetic", "heldout", "oracle"]
     assert lines[0].split()[:4] == ["0", "+0.50", "[0.40,", "0.60]"]
-    assert lines[3].endswith("not there yet: npkit run --seed 4 --set ppo.kl_coef=0.3")
     # t(0.975, 2) = 4.303; standard deviation 0.2: 4.303 * 0.2 / sqrt(3) = 0.497
-    assert lines[4].split()[:4] == ["mean", "+0.70", "[0.20,", "1.20]"]
+    assert lines[3].split()[:4] == ["mean", "+0.70", "[0.20,", "1.20]"]
+    assert lines[4] == "seed 4 is not there yet: npkit run --seed 4 --set ppo.kl_coef=0.3"
     assert "3 of 4 training seeds" in lines[-1]
 
 

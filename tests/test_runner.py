@@ -1,5 +1,6 @@
 """Study: the runner on small notebooks of our own; what it keeps, what it repeats, how it reports what went wrong."""
 import json
+import os
 import subprocess
 import sys
 import time
@@ -138,6 +139,14 @@ def test_error_hidden_in_a_widget_is_found():
     metadata = {"widgets": {"application/vnd.jupyter.widget-state+json": {"state": state}}}
     assert runner.hidden_problem(SimpleNamespace(cells=[], metadata=metadata)) == "a widget shows KeyError: 'style'"
     assert runner.hidden_problem(SimpleNamespace(cells=[], metadata={})) == ""
+
+
+def test_a_kernel_inherits_variables_that_the_process_does_not_keep(monkeypatch):
+    monkeypatch.setenv("NPKIT_TEST_KEPT", "before")
+    with runner.environment({"NPKIT_TEST_KEPT": "now", "NPKIT_TEST_NEW": "1"}):
+        assert (os.environ["NPKIT_TEST_KEPT"], os.environ["NPKIT_TEST_NEW"]) == ("now", "1")
+    assert os.environ["NPKIT_TEST_KEPT"] == "before"
+    assert "NPKIT_TEST_NEW" not in os.environ
 
 
 SLOW = """def slow(folder):

@@ -64,8 +64,10 @@ def test_win_rate_of_a_clean_sweep_is_still_uncertain():
 
 
 def test_sign_flips_of_three_equal_differences(rng):
-    # Only 2 of the 8 sign patterns (+++ and ---) are as extreme as ours: p = 1/4.
-    assert stats.sign_flip_p([1, 1, 1], rng, samples=20_000) == pytest.approx(0.25, abs=0.01)
+    # Only 2 of the 8 sign patterns (+++ and ---) are as extreme as ours: p = 1/4, exactly.
+    assert stats.sign_flip_p([1, 1, 1], rng) == 0.25
+    assert stats.sign_flip_p([1, 1, 1, 0.5], rng, samples=16) == 0.125
+    assert stats.sign_flip_p([1] * 20, rng, samples=1000) == pytest.approx(1 / 1001)  # drawn: 1,000 of a million
     assert stats.sign_flip_p([1, -1, 2, -2], rng) == 1.0  # a mean of 0 is the least extreme there is
 
 

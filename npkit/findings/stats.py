@@ -43,7 +43,7 @@ def win_rate(scores: ArrayLike, baseline: ArrayLike, level: float = 0.95) -> Int
 
     Wilson's interval stays inside [0, 1] and keeps a width when every prefix is won, where a bootstrap has none.
     """
-    wins = _checked((np.sign(np.subtract(scores, baseline)) + 1) / 2)
+    wins = _checked((np.sign(np.subtract(scores, baseline)) + 1) / 2)  # 1, 1/2, 0: `binomtest` has no halves
     share, n = float(wins.mean()), len(wins)
     z = stats.norm.ppf((1 + level) / 2)
     centre, spread = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
@@ -53,13 +53,19 @@ def win_rate(scores: ArrayLike, baseline: ArrayLike, level: float = 0.95) -> Int
 def sign_flip_p(differences: ArrayLike, rng: np.random.Generator, samples: int = 10_000) -> float:
     """Return the two-sided p-value of "the differences are as likely negative as positive".
 
-    Every difference keeps its size and gets a random sign; the p-value is the share of such worlds whose mean is at
-    least as far from 0 as ours, our own world counted among them, so that it is never 0.
+    Every difference keeps its size and gets a random sign `samples` times; the p-value is the share of draws whose
+    mean is at least as far from 0 as the one observed, which is counted among them, so that the share is never 0.
+    Where all combinations of signs are no more than `samples`, they are counted instead of drawn, and p is exact.
     """
     values = _checked(differences)
-    batches = np.array_split(np.arange(samples), max(1, samples * len(values) // MAX_CELLS))
-    totals = np.concatenate([rng.choice((-1.0, 1.0), (len(batch), len(values))) @ values for batch in batches])
-    return float((1 + np.sum(np.abs(totals) >= abs(values.sum()) - 1e-9)) / (1 + samples))
+    found = stats.permutation_test(
+        (values,), _distance_from_zero, permutation_type="samples", n_resamples=samples, alternative="greater",
+        batch=max(1, MAX_CELLS // len(values)), rng=rng)
+    return float(found.pvalue)
+
+
+def _distance_from_zero(values: np.ndarray, axis: int) -> np.ndarray:
+    return np.abs(values.mean(axis))
 
 
 def effect_size(differences: ArrayLike) -> float:

@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from string import Template
 
 from npkit.errors import NpkitError
@@ -98,14 +97,15 @@ def executed_copies(folder: Path) -> list[Path]:
 
 def notebook_table(folder: Path, runs: list[Run]) -> str:
     """Return an HTML table: each notebook with a link, the seconds it took, its artifact and its first metrics."""
-    rows = ["<tr><th>notebook</th><th>seconds</th><th>artifact</th><th>metrics</th></tr>"]
-    by_notebook = {STAGES[run.stage].notebook: run for run in runs}
+    import pandas
+    by_notebook, rows = {STAGES[run.stage].notebook: run for run in runs}, []
     for copy in executed_copies(folder):
         run, facts = by_notebook[copy.stem], json.loads(copy.read_text(encoding="utf-8"))["metadata"]["npkit"]
-        rows.append(f'<tr><td><a href="{copy.stem}.html">{copy.stem}</a></td><td>{facts["seconds"]}</td>'
-                    f'<td><code>{run.key if run.artifact else "-"}</code></td>'
-                    f"<td>{html.escape(headline(run)).replace('; ', '<br>')}</td></tr>")
-    return f"<table>{''.join(rows)}</table>"
+        rows.append({"notebook": f'<a href="{copy.stem}.html">{copy.stem}</a>', "seconds": str(facts["seconds"]),
+                     "artifact": f"<code>{run.key if run.artifact else '-'}</code>",
+                     "metrics": html.escape(headline(run)).replace("; ", "<br>")})
+    with pandas.option_context("display.max_colwidth", None):
+        return pandas.DataFrame(rows).to_html(index=False, border=0, escape=False)
 
 
 def headline(run: Run, count: int = 3) -> str:
@@ -125,15 +125,16 @@ def age(run: Run) -> str:
 
 def comparison(folder_a: Path, folder_b: Path) -> str:
     """Return the metrics of two runs side by side as text, with what they have and what the second adds."""
-    lines = [f"{'stage':<12}{'metric':<44}{folder_a.name:>20}{folder_b.name:>20}{'difference':>14}"]
+    import pandas
+    rows = []
     for run_a, run_b in zip(runs_of(folder_a), runs_of(folder_b), strict=True):
         first, second = (run.artifact.metrics if run.artifact else {} for run in (run_a, run_b))
         for metric in first | second:
             a, b = first.get(metric), second.get(metric)
             cells = ["-" if value is None else f"{value:.6g}" for value in (a, b)]
-            difference = f"{b - a:+.6g}" if None not in (a, b) else "-"
-            lines.append(f"{run_a.stage:<12}{metric:<44}{cells[0]:>20}{cells[1]:>20}{difference:>14}")
-    return "\n".join(lines)
+            rows.append((run_a.stage, metric, *cells, f"{b - a:+.6g}" if None not in (a, b) else "-"))
+    names = ["stage", "metric", folder_a.name, folder_b.name, "difference"]
+    return pandas.DataFrame(rows, columns=names).set_index(names[:2]).to_string(sparsify=False)
 
 
 def seeds_table(profile: str, seeds: Sequence[int], settings: Mapping[str, object]) -> str:
@@ -146,28 +147,24 @@ def seeds_table(profile: str, seeds: Sequence[int], settings: Mapping[str, objec
     if not found:
         raise NpkitError(f"none of the seeds {', '.join(map(str, seeds))} has been evaluated: "
                          f"begin with npkit run{runs[0].options}")
-    judges = [judge.name for judge in runs[0].config.judges]
-    lines = [f"{'seed':<8}" + "".join(f"{judge:>22}" for judge in judges)]
-    for run in runs:
-        values = found.get(run.seed)
-        cells = [_signed(*(values[f"ppo_minus_sft/{judge}{end}"] for end in ("", "_low", "_high")))
-                 for judge in judges] if values else []
-        lines.append(f"{run.seed:<8}" + ("".join(f"{cell:>22}" for cell in cells) if values else
-                                         f"  not there yet: npkit run{run.options}"))
-    if len(found) > 1:
-        from scipy.stats import t
-        reach = float(t.ppf(0.975, len(found) - 1)) / len(found) ** 0.5
-        columns = [[values[f"ppo_minus_sft/{judge}"] for values in found.values()] for judge in judges]
-        cells = [_signed(mean(column), mean(column) - reach * stdev(column), mean(column) + reach * stdev(column))
-                 for column in columns]
-        lines.append(f"{'mean':<8}" + "".join(f"{cell:>22}" for cell in cells))
+    missing = [f"seed {run.seed} is not there yet: npkit run{run.options}" for run in runs if not run.artifact]
     note = (f"ppo - sft, {runs[0].config.evaluation.num_prefixes} test prefixes, {len(found)} of {len(runs)} training "
             "seeds, 95 % intervals: of a seed over prefixes, of the mean over seeds.")
-    return "\n".join([*lines, "", note])
+    return "\n".join([seed_rows(found, [judge.name for judge in runs[0].config.judges]), *missing, "", note])
 
 
-def _signed(value: float, low: float, high: float) -> str:
-    return f"{value:+.2f} [{low:.2f}, {high:.2f}]"
+def seed_rows(found: Mapping[int, Mapping[str, float]], judges: Sequence[str]) -> str:
+    """Return a text table of the metrics of each seed: a column a judge, a line a seed; the mean of two and more."""
+    import pandas
+    from scipy import stats
+    columns = {}
+    for judge in judges:
+        gains = pandas.DataFrame([[metrics[f"ppo_minus_sft/{judge}{end}"] for end in ("", "_low", "_high")]
+                                  for metrics in found.values()], index=list(found))
+        if len(found) > 1:
+            gains.loc["mean"] = gains[0].mean(), *stats.ttest_1samp(gains[0], 0).confidence_interval(0.95)
+        columns[judge] = [f"{gain:+.2f} [{low:.2f}, {high:.2f}]" for gain, low, high in gains.itertuples(index=False)]
+    return pandas.DataFrame(columns, index=gains.index).rename_axis(columns="seed").to_string()
 
 
 def figure_list(run: Run) -> str:

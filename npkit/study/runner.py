@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 from filelock import FileLock, Timeout
 
@@ -154,7 +153,7 @@ def execute(study: Study, run: Run) -> None:
     draft = copy.with_name(f".{copy.name}")
     start = time.monotonic()
     try:
-        with mock.patch.dict(os.environ, kernel_environment(run)), quiet_papermill():
+        with environment(kernel_variables(run)), quiet_papermill():
             notebook = papermill.execute_notebook(
                 source_of(run), draft, {"profile": run.config.name, "seed": run.seed, "settings": dict(run.settings)},
                 kernel_name="python3", progress_bar=False, start_timeout=120, iopub_timeout=60,
@@ -174,12 +173,24 @@ def execute(study: Study, run: Run) -> None:
     failed_copy(copy).unlink(missing_ok=True)
 
 
-def kernel_environment(run: Run) -> dict[str, str]:
+def kernel_variables(run: Run) -> dict[str, str]:
     """Return the variables of a headless kernel: our folder, our threads, no bars, no debugger warning."""
     threads = str(run.config.runtime.num_threads)
     return {"NPKIT_HOME": str(home()), "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false",
             "PYDEVD_DISABLE_FILE_VALIDATION": "1"} | (
                 {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads} if threads != "0" else {})
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for a while: kernels inherit them, and papermill takes none of its own."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextmanager
