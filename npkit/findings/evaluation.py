@@ -13,14 +13,14 @@ from npkit.findings.stats import Interval, effect_size, paired_bootstrap, sign_f
 from npkit.text.corpus import fold
 
 if TYPE_CHECKING:
-    from npkit.scoring.images import ImageModel  # these import torch, which reading a table does not need
+    from npkit.scoring.images import ImageModel  # for type hints only: these import torch, a table needs none
     from npkit.scoring.rewards import Scorer
 
 VARIANTS = ("prefix", "human", "sft", "sft+nl", "ppo", "ppo+nl")
 PAPER_AESTHETIC = dict(zip(VARIANTS, (5.64, 5.92, 6.02, 6.05, 6.22, 6.27), strict=True))  # recalled: to confirm
 PAPER_GAPS = {("ppo+nl", "human"): 0.35, ("ppo+nl", "ppo"): 0.05}  # confirmed: section 3.3
 CONTRASTS = (("ppo", "sft"), ("ppo", "human"), ("ppo+nl", "human"), ("ppo+nl", "ppo"))
-GROUP = 16  # prefixes painted from one seed: with six variants, whole batches of 32 pictures
+GROUP = 16  # prefixes painted from one seed: with six variants 96 pictures, three full batches of `tiny`
 Sampler = Callable[[Sequence[str]], list[str]]  # prefixes -> completions
 Fits = Callable[[Sequence[str]], list[bool]]
 
@@ -83,7 +83,7 @@ def evaluate(prompts_by_variant: Mapping[str, Sequence[str]], prefixes: Sequence
     """Return one row per (prefix, variant, seed, judge) with its prompt and score.
 
     All variants of a prefix are painted from the same seeds, so that their scores differ by words alone. Every group
-    of `GROUP` prefixes adds its number to each seed, so that no result hangs on the noise of a single picture.
+    of `GROUP` prefixes adds its number to each seed, so that no result depends on one seed's starting noise.
     """
     prompts = pd.DataFrame(prompts_by_variant, index=pd.Index(prefixes, name="prefix"))
     parts = []
@@ -178,8 +178,8 @@ def lengths(rows: pd.DataFrame, judge: str) -> pd.DataFrame:
 def at_equal_length(rows: pd.DataFrame, judge: str, variant: str = "ppo", baseline: str = "sft") -> Interval:
     """Return by how much `variant` beats `baseline` where both add equally many words, with a 95 % interval.
 
-    It is the intercept of the straight line through (difference in words, difference in score), a point a prefix; nan
-    where all prefixes have the same difference in words, which leaves length and policy indistinguishable.
+    It is the intercept of the regression line of the difference in score on the difference in words, a point a prefix;
+    nan where all prefixes have the same difference in words: length and policy cannot be told apart then.
     """
     wide = lengths(rows, judge).pivot(index="prefix", columns="variant")
     words, gain = (wide[name][variant] - wide[name][baseline] for name in ("words_added", "gain"))

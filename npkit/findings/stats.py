@@ -11,7 +11,7 @@ from scipy import stats
 
 from npkit.errors import NpkitError
 
-MAX_CELLS = 10_000_000  # resampled numbers held in memory at a time (80 MB)
+MAX_CELLS = 10_000_000  # resampled numbers held in memory at a time: 80 MB, whatever the number of prefixes
 
 
 class Interval(NamedTuple):

@@ -9,7 +9,7 @@ from npkit.errors import NpkitError
 from npkit.study.artifacts import home
 
 BUSY_SECONDS = 60  # how long one process waits until another has written
-FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}  # what a full disk or a file-size limit gives
+FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}  # error names on a full disk, or beyond a limit on file sizes
 
 
 class CacheSize(NamedTuple):
@@ -29,7 +29,7 @@ class ScoreCache:
         self.path = path
         with self.explained("opened"):
             self.connection = sqlite3.connect(path, timeout=BUSY_SECONDS)
-            with suppress(sqlite3.OperationalError):  # another process is at it, or the file system cannot: no matter
+            with suppress(sqlite3.OperationalError):  # busy, or a network file system: slower without, and as safe
                 self.connection.execute("PRAGMA journal_mode = WAL")  # readers need not wait for the writer
             self.connection.execute("CREATE TABLE IF NOT EXISTS scores (key TEXT PRIMARY KEY, judge TEXT, score REAL) "
                                     "WITHOUT ROWID")
@@ -41,7 +41,7 @@ class ScoreCache:
         return row and row[0]
 
     def put(self, judge: str, scores: Iterable[tuple[str, float]]) -> None:
-        """Store a judge's (key, score) pairs, all or none; the judge's name serves `size` alone."""
+        """Store a judge's (key, score) pairs, all or none; the judge's name is stored for `size` only."""
         rows = [(key, judge, score) for key, score in scores]
         with self.explained("written"), self.connection:
             self.connection.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", rows)
@@ -54,11 +54,11 @@ class ScoreCache:
             return CacheSize(dict(counts), sum(file.stat().st_size for file in files if file.exists()))
 
     def clear(self) -> int:
-        """Remove every score, give the space back, and return how many there were; other processes go on unharmed."""
+        """Remove every score, give the space back and return how many there were; other processes may go on."""
         with self.explained("cleared"):
             with self.connection:
                 removed = self.connection.execute("DELETE FROM scores").rowcount
-            self.connection.execute("VACUUM")
+            self.connection.execute("VACUUM")  # a DELETE leaves the file as long as it was
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return removed
 
@@ -66,8 +66,8 @@ class ScoreCache:
         return sum(self.size().num_scores.values())
 
     @contextmanager
-    def explained(self, deed: str) -> Iterator[None]:
-        """Tell SQLite's errors as a sentence that says what to do."""
+    def explained(self, action: str) -> Iterator[None]:
+        """Turn an error of SQLite into one sentence that says what to do."""
         try:
             yield
         except sqlite3.Error as error:
@@ -75,7 +75,7 @@ class ScoreCache:
             advice = ("the disk is full: free some space, or remove this file while no study runs" if name in FULL else
                       "remove the file if it is no score cache" if name == "SQLITE_NOTADB" else
                       "is another process writing for long, or the folder not yours?")
-            raise NpkitError(f"the score cache {self.path} cannot be {deed} ({error}); what it held is kept; "
+            raise NpkitError(f"the score cache {self.path} cannot be {action} ({error}); what it held is kept; "
                              f"{advice}") from error
 
 
@@ -85,7 +85,7 @@ def cache_path() -> Path:
 
 
 def shared_cache() -> ScoreCache:
-    """Return the cache at `cache_path`: no study paints and judges what another one has."""
+    """Return the cache at `cache_path`, which every study shares: no picture is painted and judged twice."""
     cache_path().parent.mkdir(parents=True, exist_ok=True)
     return ScoreCache(cache_path())
 

@@ -1,4 +1,4 @@
-"""Rewards: prompts painted, judged and remembered; what PPO is paid is the judge's gain over the plain prefix."""
+"""Rewards: PPO is rewarded by the judge's gain over the plain prefix; every picture is painted and judged once."""
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from npkit.scoring.cache import ScoreCache
 from npkit.scoring.images import ImageModel, in_full_batches
 from npkit.scoring.judges import Judge
 
-DECIMALS = 5  # scores are rounded, so that a cached one and a fresh one are the same number
+DECIMALS = 5  # scores are rounded before they are stored, so that a stored and a new score are the same number
 
 
 class Case(NamedTuple):
@@ -23,7 +23,7 @@ class Case(NamedTuple):
 
 
 class Scorer:
-    """Paints prompts and asks the judges, each distinct picture once, and nothing that the cache knows."""
+    """Paints prompts and asks the judges: each distinct picture once, and only for scores that the cache lacks."""
 
     def __init__(self, image_model: ImageModel, judges: Mapping[str, Judge], cache: ScoreCache, num_seeds: int = 1):
         self.image_model, self.judges, self.cache, self.num_seeds = image_model, dict(judges), cache, num_seeds
