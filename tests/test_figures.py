@@ -145,6 +145,14 @@ def test_training_is_five_curves_and_samples_of_the_last_update():
     assert figure.axes[0].get_legend().texts[0].get_text() == "held-out prefixes"
 
 
+def test_samples_do_not_meet_however_long():
+    samples = pd.DataFrame({"update": 1, "prefix": "a fox", "completion": ", oil painting" * 30, "score": [1.0, 0, -1]})
+    figure = figures.ppo.training_curves(training_rows(), 8, samples)
+    figure._repr_png_()
+    boxes = [text.get_window_extent() for text in figure.axes[5].texts]
+    assert all(above.y0 > below.y1 for above, below in pairwise(boxes))
+
+
 def test_a_training_without_a_critic_has_no_panel_for_it():
     figure = figures.ppo.training_curves(training_rows("value/explained_variance"), 8)
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]

@@ -1,4 +1,6 @@
 """Lettering: what fonts have is drawn as it is, what they lack is written out, and lines keep to their width."""
+import warnings
+
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
@@ -34,6 +36,7 @@ def test_different_letters_stay_different():
 def test_lines_keep_to_their_width():
     assert wrap("oil painting, by rembrandt", 13) == ["oil painting,", "by rembrandt"]
     assert wrap("a \U0001F98A fox", 11) == ["a [fox", "face] fox"]
+    assert wrap("one two three four five", 9, max_lines=2) == ["one two", "three ..."]
 
 
 def png(text: str) -> bytes:
@@ -72,4 +75,9 @@ def font_with_a_wind(tmp_path, monkeypatch):
 
 def test_an_installed_font_draws_what_dejavu_lacks(font_with_a_wind):
     assert readable("\u98a8\u666f") == "\u98a8[U+666F]"
+    figure, axes = new_figure(3, 1)
+    axes.set_title("a \u98a8", family=lettering.installed_families())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # "Glyph ... missing from font"
+        assert figure._repr_png_() != png("a [U+98A8]")
     assert wrap("\u98a8\u98a8\u98a8\u98a8", 4) == ["\u98a8\u98a8", "\u98a8\u98a8"]  # a wide letter takes two columns

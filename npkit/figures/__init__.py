@@ -1,4 +1,4 @@
-"""Figures: one function per figure; `figures.ppo.reward_curve(...)` belongs to notebook 04, the shared base to all."""
+"""Figures: one function per figure; `figures.ppo.training_curves(...)` belongs to notebook 04, the base to all."""
 from npkit.figures import data, evaluation, glyphworld, neurologic, ppo, sft
 from npkit.figures.base import VARIANT_STYLE, Figure, VariantStyle, new_figure, note_profile, picture_sheet
 

@@ -108,7 +108,7 @@ def judge_against_oracle(judged: pd.DataFrame, true: pd.DataFrame, judge: str, o
 def length_effect(lengths: pd.DataFrame, judge: str) -> Figure:
     """Draw the gain against the words added, a point a prefix and variant, with each variant's straight line."""
     figure, axes = new_figure(7.5, 3.6)
-    jitter = np.random.default_rng(0).uniform(-0.25, 0.25, len(lengths))  # words are whole numbers: points would overlap
+    jitter = np.random.default_rng(0).uniform(-0.25, 0.25, len(lengths))  # words are whole numbers
     for variant in lengths["variant"].unique():
         chosen = (lengths["variant"] == variant).to_numpy()
         x, y = lengths["words_added"][chosen], lengths["gain"][chosen]

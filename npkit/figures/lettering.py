@@ -61,10 +61,13 @@ def _name(character: str) -> str:
     return unicodedata.name(character).lower() if is_symbol else f"U+{ord(character):04X}"
 
 
-def wrap(text: str, width: int) -> list[str]:
-    """Return the lines of `readable(text)`, at most `width` columns each; East Asian letters take two."""
+def wrap(text: str, width: int, max_lines: int | None = None) -> list[str]:
+    """Return the lines of `readable(text)`, at most `width` columns each; East Asian letters take two.
+
+    A text of more than `max_lines` ends in " ...".
+    """
     padded = "".join(letter + PADDING * (unicodedata.east_asian_width(letter) in "WF") for letter in readable(text))
-    return [line.replace(PADDING, "") for line in textwrap.wrap(padded, width)]
+    return [line.replace(PADDING, "") for line in textwrap.wrap(padded, width, max_lines=max_lines, placeholder=" ...")]
 
 
 class Renderer(RendererAgg):

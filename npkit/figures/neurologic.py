@@ -13,7 +13,9 @@ State = tuple[str, ...]
 
 @styled
 def states(phrases: Sequence[State]) -> Figure:
-    """Draw the states of `phrases`: boxes say what is written, arrows add a word, dashed ones keep what may go on."""
+    """Draw the automaton of `phrases`: boxes say what is written, arrows add a word, dashed arrows fall back to an end
+    of it that begins another phrase.
+    """
     places: dict[State, tuple[float, float]] = {(): (0, -(len(phrases) - 1) / 2)}
     for row, phrase in enumerate(phrases):
         places |= {phrase[:end]: (end, -row) for end in range(1, len(phrase) + 1) if phrase[:end] not in places}

@@ -1,5 +1,4 @@
 """Figures of notebook 04_ppo: clipping, the credit of each token, and the curves of a training."""
-import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -36,7 +35,7 @@ def clipping(cliprange: float) -> Figure:
 @styled
 def credit(tokens: Sequence[str], rewards: Sequence[float], values: Sequence[float], advantages: Sequence[float]
            ) -> Figure:
-    """Draw one completion, token by token: what was paid, what the critic expected, and the advantage."""
+    """Draw one completion token by token: its reward, what the critic expected (the value), and the advantage."""
     place = np.arange(len(tokens))
     figure, (paid, better) = new_figure(max(5.0, 0.55 * len(tokens)), 3.6, 2, 1, sharex=True)
     paid.bar(place, rewards, color=MUTED, width=0.7, label="reward")
@@ -83,9 +82,8 @@ def write_samples(axes: Axes, samples: pd.DataFrame) -> None:
     ranked = samples.sort_values("score", ascending=False, kind="stable")
     axes.set_title(f"samples of update {ranked['update'].iloc[0]}")
     for place, row in enumerate(ranked.iloc[[0, len(ranked) // 2, -1]].itertuples()):
-        prompt = textwrap.shorten(row.prefix + row.completion, 150, placeholder=" ...")
-        axes.text(0, 0.95 - place / 3, "\n".join(wrap(f"{row.score:+.2f}  {prompt}", 46)), va="top", fontsize=8,
-                  transform=axes.transAxes)
+        lines = wrap(f"{row.score:+.2f}  {row.prefix}{row.completion}", 46, max_lines=3)  # four would meet the next
+        axes.text(0, 0.95 - place / 3, "\n".join(lines), va="top", fontsize=8, transform=axes.transAxes)
 
 
 def draw_curve(axes: Axes, updates: pd.Series, values: pd.Series) -> None:

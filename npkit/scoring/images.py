@@ -1,4 +1,4 @@
-"""Images: a text-to-image model that paints prompts, each picture from its own seed and the same in any company."""
+"""Images: a text-to-image model that paints prompts; a picture depends on its prompt and seed, not on its batch."""
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -66,7 +66,7 @@ class ImageModel:
         return [len(ids) for ids in self.pipeline.tokenizer(list(prompts), verbose=False).input_ids] if prompts else []
 
     def _render(self, prompts: list[str], seeds: list[int]) -> Tensor:
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]  # on the CPU: the same noise on any device
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]  # on the CPU: same noise on every device
         with quiet_transformers():
             pictures = self.pipeline(
                 prompts, generator=generators, num_inference_steps=self.config.num_inference_steps,
