@@ -1,5 +1,6 @@
 """Artifacts: whole or not at all, named by everything that went into them."""
 import json
+import re
 
 import pandas
 import pytest
@@ -38,6 +39,11 @@ def test_make_runs_once():
     run = npkit.start("01_data_and_prefixes")
     run.make(fill)
     assert open_run("data", "tiny").make(lambda folder: pytest.fail("made twice")).metrics == {"num_prompts": 1.0}
+
+
+def test_dollars_in_tables_are_no_formulas():
+    npkit.start("01_data_and_prefixes")
+    assert "ignore" in re.search(r'class="([^"]*)"', pandas.DataFrame({"prompt": ["$5 and $6"]})._repr_html_())[1]
 
 
 def test_failed_make_leaves_no_artifact_but_its_scratch():

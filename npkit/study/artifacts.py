@@ -201,7 +201,7 @@ class Run:
 
 
 def start(notebook: str, *, profile: str = "tiny", seed: int = 0, settings: Mapping[str, object] | None = None) -> Run:
-    """Return the run of `notebook`, settings checked, the profile's CPU threads in force, progress bars off."""
+    """Return the run of `notebook`: settings checked, the profile's CPU threads in force, outputs plain."""
     stages = {stage.notebook: name for name, stage in STAGES.items()}
     if notebook not in stages:
         raise NpkitError(f"unknown notebook {notebook!r}; known: {', '.join(stages)}")
@@ -210,6 +210,7 @@ def start(notebook: str, *, profile: str = "tiny", seed: int = 0, settings: Mapp
         import torch
         torch.set_num_threads(run.config.runtime.num_threads)
     hide_progress_bars()
+    show_dollars()
     return run
 
 
@@ -221,6 +222,12 @@ def hide_progress_bars() -> None:
     datasets.disable_progress_bars()
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
+
+
+def show_dollars() -> None:
+    """Keep Jupyter from reading the dollars of a prompt in a pandas table as a formula."""
+    import pandas
+    pandas.options.display.html.use_mathjax = False
 
 
 def open_run(stage: str, profile: str, seed: int = 0, settings: Mapping[str, object] | None = None) -> Run:
