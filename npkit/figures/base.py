@@ -47,7 +47,7 @@ STYLE = {
     "legend.title_fontsize": 9, "axes.titlesize": 11, "figure.labelsize": 10,
     "font.family": installed_families(), "text.parse_math": False,  # prompts have dollars, which are no formulas
 }
-styled = matplotlib.style.context(["default", STYLE])  # a decorator: "default" first, so that nothing shows through
+styled = matplotlib.style.context(["default", STYLE])  # a decorator; "default" first: no setting of the session stays
 
 
 class Figure(matplotlib.figure.Figure):
@@ -132,7 +132,7 @@ def _show(figure: Figure, picture, x: float, y: float, size: float) -> None:
 
 
 def scatter_in_rows(table: pd.DataFrame, **options) -> None:
-    """Draw seaborn's `stripplot`, whose points are shaken by numpy's global generator, the same at every call."""
+    """Draw seaborn's `stripplot`; its jitter comes from numpy's global generator, seeded here and put back."""
     state = np.random.get_state()
     np.random.seed(0)
     try:

@@ -1,4 +1,4 @@
-"""Lettering: text in figures as people wrote it; what no font can draw is written out, never an empty box."""
+"""Lettering: text in figures as people wrote it; a character that no font has is written out, not drawn as a box."""
 import textwrap
 import unicodedata
 from functools import cache
@@ -47,7 +47,7 @@ def _is_missing(character: str) -> bool:
 
 
 def _plain(character: str) -> str:
-    """Return what can be drawn for a character without a name for it, where anything can."""
+    """Return a character as it is drawn: itself, a blank, nothing, or its plain form, which fonts may lack too."""
     if ord(character) in drawable():
         return character
     if character.isspace():
@@ -81,7 +81,7 @@ class Renderer(RendererAgg):
 
 
 class Canvas(FigureCanvasAgg):
-    """The canvas that a figure of the kit is painted on: in PNG and every other format of pixels."""
+    """What a figure is drawn on, for PNG and the other pixel formats; SVG and PDF have renderers of their own."""
     size = None
 
     def get_renderer(self) -> Renderer:

@@ -9,7 +9,7 @@ from npkit.errors import NpkitError
 from npkit.study.artifacts import home
 
 BUSY_SECONDS = 60  # how long one process waits until another has written
-FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}  # names of the errors of a full disk
+FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}  # of a full disk or a size limit
 
 
 class CacheSize(NamedTuple):
