@@ -68,7 +68,8 @@ def call_generator(source: str, num_prompts: int, seed: int) -> list[str]:
     generate = find_generator(source)
     try:
         made = generate(num_prompts, seed)
-        prompts = [] if isinstance(made, str | bytes | Mapping) else list(islice(made, num_prompts))
+        several = isinstance(made, Iterable) and not isinstance(made, str | bytes | Mapping)
+        prompts = list(islice(made, num_prompts)) if several else []
     except NpkitError:
         raise
     except Exception as error:  # the reader's own code
@@ -105,9 +106,8 @@ def clean(frame: pd.DataFrame, config: DataConfig) -> tuple[list[str], dict]:
 
     `frame` is the table of `read_prompts`, or any with a column `prompt`.
     """
-    raw = frame["prompt"].map(lambda prompt: prompt if isinstance(prompt, str) else "").to_numpy(object)
-    rows = pd.DataFrame({"prompt": raw, "nsfw": False, "fault": ""}, dtype=object)
-    rows["prompt"] = rows["prompt"].map(tidy)
+    raw = [prompt if isinstance(prompt, str) else "" for prompt in frame["prompt"]]
+    rows = pd.DataFrame({"prompt": map(tidy, raw), "nsfw": False, "fault": ""})
     for name in {"nsfw", "fault"} & set(frame):
         rows[name] = frame[name].to_numpy()
     reasons = drop_reasons(rows, config)
@@ -115,8 +115,8 @@ def clean(frame: pd.DataFrame, config: DataConfig) -> tuple[list[str], dict]:
     dropped = {reason: {"count": len(group), "examples": group["shown"].tolist()[:3]}
                for reason, group in rows[reasons != ""].groupby(reasons)}
     kept = rows["prompt"][reasons == ""].tolist()
-    return kept, {"num_read": len(rows), "num_tidied": int((rows["prompt"].to_numpy() != raw).sum()),
-                  "num_kept": len(kept), "dropped": dropped}
+    num_tidied = sum(tidied != given for tidied, given in zip(rows["prompt"], raw))
+    return kept, {"num_read": len(rows), "num_tidied": num_tidied, "num_kept": len(kept), "dropped": dropped}
 
 
 def unreadable(report: Mapping) -> str:

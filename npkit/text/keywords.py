@@ -40,6 +40,8 @@ def load(source: str = "npkit/text/keywords.toml") -> dict[str, tuple[Keyword, .
         raise NpkitError(f"keywords file {path} cannot be read: {error}; {SHAPE}") from error
     if unknown := set(tables) - set(CATEGORIES):
         raise NpkitError(f"keywords file {path} has unknown categories {sorted(unknown)}; known: {CATEGORIES}")
+    if not tables:
+        raise NpkitError(f"keywords file {path} has no category; known: {CATEGORIES}")
     try:
         keywords = {category: read_category(category, rows) for category, rows in tables.items()}
     except ValueError as error:
