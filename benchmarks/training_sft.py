@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers.utils import logging
 
-from npkit.study.profiles import load_profile, override
+from npkit.study.profiles import DataConfig, load_profile, override
 from npkit.text import corpus
 from npkit.text.policy import Policy, build_policy, evaluating
 from npkit.training import sft
@@ -73,7 +73,7 @@ def sft_against_padding(args: argparse.Namespace) -> bool:
     disable_progress_bars()
     logging.disable_progress_bar()
     profile = load_profile("tiny")
-    prompts = corpus.read_prompts(args.source, 20_000, seed=0)["prompt"].tolist()
+    prompts = corpus.read_prompts(DataConfig(source=args.source), seed=0)["prompt"].tolist()
     policy = build_policy(profile.policy, prompts, seed=0)
     encoded = sft.encode_prompts(policy[1], prompts[:args.prompts], profile.policy.max_prompt_tokens)
     sequences = [row for row in encoded if row[-1] == policy[1].eos_token_id]

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from npkit.__main__ import main
 from npkit.errors import NpkitError
+from npkit.study import profiles
 from npkit.study.profiles import DataConfig
 from npkit.text import corpus
 
@@ -42,17 +44,18 @@ def write(folder: Path, suffix: str, prompts: list[str]) -> Path:
 def test_every_format_gives_the_same_prompts(tmp_path, suffix):
     prompts = [*PROMPTS, "null", "1984", "café, “quoted”, by rené magritte"]
     path = write(tmp_path, suffix, prompts)
-    assert corpus.read_prompts(str(path), 100, seed=0)["prompt"].tolist() == prompts
+    assert corpus.read_prompts(config(source=str(path)), seed=0)["prompt"].tolist() == prompts
 
 
 def test_a_file_is_sampled_with_the_seed_and_keeps_its_order(tmp_path):
     path = str(write(tmp_path, ".txt", [str(number) for number in range(50)]))
-    first, again, other = (corpus.read_prompts(path, 10, seed)["prompt"].astype(int).tolist() for seed in (1, 1, 2))
+    drawn = config(source=path, num_prompts=10)
+    first, again, other = (corpus.read_prompts(drawn, seed)["prompt"].astype(int).tolist() for seed in (1, 1, 2))
     assert first == again == sorted(first) and len(first) == 10 and first != other
 
 
 def test_a_generator_gets_number_and_seed():
-    assert corpus.read_prompts(f"{__name__}:make", 2, seed=5)["prompt"].tolist() == ["animal 5, oil", "animal 6, oil"]
+    assert corpus.read_prompts(config(num_prompts=2), seed=5)["prompt"].tolist() == ["animal 5, oil", "animal 6, oil"]
 
 
 def test_diffusiondb_metadata(tmp_path):
@@ -62,8 +65,8 @@ def test_diffusiondb_metadata(tmp_path):
                           "user_name": "x", "timestamp": pd.Timestamp("2022-08-20", tz="UTC"),
                           "image_nsfw": [0.1, 2.0, 0.5, 0.1], "prompt_nsfw": [0.1, 0.0, 0.5, 0.6]})
     frame.to_parquet(tmp_path / "metadata.parquet")
-    read = corpus.read_prompts(str(tmp_path / "metadata.parquet"), 10, seed=0)
-    prompts, report = corpus.clean(read, config(max_nsfw=0.5))
+    study = config(source=str(tmp_path / "metadata.parquet"), max_nsfw=0.5)
+    prompts, report = corpus.clean(corpus.read_prompts(study, seed=0), study)
     assert prompts == ["a cat, oil", "a fox, oil"]
     assert report["dropped"] == {"nsfw": {"count": 2, "examples": ["a dog, ink", "an owl"]}}
 
@@ -74,7 +77,7 @@ def test_diffusiondb_metadata(tmp_path):
     ("broken.jsonl", "{oops", "cannot be read as .jsonl"),
     ("broken.parquet", "no parquet", "cannot be read as .parquet"),
     ("latin.txt", b"caf\xe9\n", "cannot be read as .txt"),
-    ("empty.csv", "", "cannot be read as .csv: No columns"),
+    ("empty.csv", "", "cannot be read as .csv: it is empty"),
     ("empty.txt", "", "is empty"),
     ("header.csv", "prompt\n", "is empty"),
     ("captions.csv", "caption,seed\na cat,1\n", "no column 'prompt'; columns found: caption, seed"),
@@ -90,27 +93,42 @@ def test_a_bad_file_is_told_in_one_sentence(tmp_path, name, content, message):
     assert message in str(error.value) and name in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("source", ["no_such_module:make", f"{__name__}:no_such_function"])
-def test_a_generator_that_does_not_exist(source):
-    with pytest.raises(NpkitError, match="names no function"):
-        corpus.read_prompts(source, 1, 0)
+def stub(num_prompts: int, seed: int) -> str:
+    """Like a generator, but for what it returns."""
+    return "a cat, oil"
 
 
-def test_parquet_without_prompts_names_its_columns(tmp_path):
-    pd.DataFrame({"caption": ["a"], "seed": [1]}).to_parquet(tmp_path / "x.parquet")
-    with pytest.raises(NpkitError, match="columns found: caption, seed"):
-        corpus.read_file(str(tmp_path / "x.parquet"))
+def numbers(num_prompts: int, seed: int) -> list[int]:
+    return [1, 2]
 
 
-def test_tidy_removes_what_cannot_be_seen_and_nothing_else():
-    assert corpus.tidy("  a\tcat,\n\n8 k , sci - fi\x00\u200b ") == "a cat, 8 k , sci - fi"
-    assert corpus.tidy("a cat\ud83d, Café 🤖") == "a cat, Café 🤖"  # half of an emoji, as broken JSON has it
+def broken(num_prompts: int, seed: int) -> list[str]:
+    return [f"a cat, {1 // seed}"]
 
 
-def test_fold_hides_case_spacing_and_punctuation_only():
-    assert corpus.fold("A  Cat!") == corpus.fold("a cat.") == "a cat"
-    assert corpus.fold("8 k") != corpus.fold("8k")
-    assert corpus.fold("🤖") != corpus.fold("🚀")
+@pytest.mark.parametrize("source, message", [
+    ("no_such_module:make", "names no function"),
+    (f"{__name__}:no_such_function", "names no function"),
+    (f"{__name__}:PROMPTS", "is no generator of prompts: a generator is a function (num_prompts, seed)"),
+    ("json:loads", "is no generator of prompts: a generator is a function (num_prompts, seed)"),
+    ("math:comb", "is no generator of prompts, it made 1"),
+    (f"{__name__}:stub", "it made 'a cat, oil'"),
+    (f"{__name__}:numbers", "it made 1"),
+    (f"{__name__}:broken", "failed in test_corpus.py, line"),
+    ("https://example.com/prompts.csv", "is an address, which npkit does not download"),
+    ("hf://datasets/prompts.parquet", "is an address, which npkit does not download"),
+    ("owner/dataset", "is no corpus"),
+])
+def test_a_source_that_gives_no_prompts_is_one_sentence(source, message):
+    with pytest.raises(NpkitError) as error:
+        corpus.prepare(config(source=source), seed=0)
+    assert message in str(error.value) and source in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("source", ["json:loads", "https://example.com/prompts.csv"])
+def test_a_source_that_gives_no_prompts_is_refused_by_the_plan(source, capsys):
+    assert main(["run", "--dry-run", "--only", "01_data_and_prefixes", "--set", f"data.source={source}"]) == 2
+    assert source in capsys.readouterr().err
 
 
 def test_clean_reports_every_reason():
@@ -141,6 +159,23 @@ def test_a_prompt_without_comma_is_all_prefix():
     assert cut("a castle", "first_comma") == ("a castle", "")
 
 
+@pytest.mark.parametrize("prompt, prefix", [
+    ("a 1,000 year old elf, oil", "a 1,000 year old elf"),
+    ("in 1999,8 k", "in 1999,8 k"),
+    ("（猫，1，000）的家，油画", "（猫，1，000）的家"),
+    ("( a cat, oil:1.2), ink", "( a cat, oil:1.2)"),
+    ("a [red, (big] cat, blue) one, oil", "a [red, (big] cat"),  # the round bracket encloses nothing
+    ("a cat (big, oil", "a cat (big"),
+    ("a cat :), oil (ink, 8 k)", "a cat :)"),
+    ("a {cat, dog} ， oil", "a {cat, dog}"),
+    ("猫、油絵", "猫"),
+    ("قطة، لوحة", "قطة"),
+])
+def test_commas_in_numbers_and_brackets_divide_nothing_and_full_width_ones_do(prompt, prefix):
+    got, completion = cut(prompt, "first_comma")
+    assert got == prefix and got + completion == prompt
+
+
 def test_random_cut_reaches_every_word_and_never_all():
     rng = np.random.default_rng(0)
     prefixes = {corpus.cut_prefix("a red cat sleeps", "random_cut", rng)[0] for _ in range(50)}
@@ -168,6 +203,34 @@ def test_shares_that_leave_nothing():
         corpus.split_by_prefix(["a", "b", "c", "d"], {"ppo": 0.5, "test": 0.5}, np.random.default_rng(0))
 
 
+def test_a_prompt_flagged_in_one_row_is_dropped_from_all_even_where_that_row_is_not_drawn(tmp_path):
+    rows = [f"a {number} cat, oil" for number in range(40)]
+    frame = pd.DataFrame({"prompt": [*rows, *(row.upper() + "!" for row in rows)],
+                          "prompt_nsfw": [None] * 40 + [0.9, 0.1] * 20})
+    frame.to_csv(tmp_path / "p.csv", index=False)
+    for num_prompts in (80, 20):
+        study = config(source=str(tmp_path / "p.csv"), num_prompts=num_prompts)
+        raw = corpus.read_prompts(study, seed=0)
+        kept, report = corpus.clean(raw, study)
+        safe = [int(prompt.split()[1]) % 2 == 1 for prompt in raw["prompt"]]
+        assert {int(prompt.split()[1]) % 2 for prompt in kept} == {1}
+        assert report["dropped"]["nsfw"]["count"] == safe.count(False)
+
+
+def test_a_link_has_the_suffix_that_the_user_typed(tmp_path, capsys):
+    """The hub's cache links metadata.parquet to a blob without a suffix."""
+    blob, link = tmp_path / "0f3a", tmp_path / "metadata.parquet"
+    write(tmp_path, ".parquet", PROMPTS).rename(blob)
+    link.symlink_to(blob)
+    settings = profiles.parse_settings([f"data.source={link}"])
+    assert settings == {"data.source": str(link)}
+    assert corpus.prepare(config(source=settings["data.source"]), 0)[1]["num_kept"] == len(PROMPTS)
+    before = profiles.fingerprint(str(link))
+    pd.DataFrame({"prompt": PROMPTS[:8]}).to_parquet(blob)
+    assert before != profiles.fingerprint(str(link)), "the key is of the content, not of the name"
+    assert main(["run", "--dry-run", "--only", "01_data_and_prefixes", "--set", f"data.source={link}"]) == 0
+
+
 def test_prepare_is_repeatable_and_leaks_nothing(tmp_path):
     path = str(write(tmp_path, ".jsonl", PROMPTS))
     dataset, report = corpus.prepare(config(source=path), seed=3)
@@ -191,6 +254,8 @@ def test_real_prompts():
     dataset, report = corpus.prepare(config(source=str(REAL), num_prompts=20_000), seed=0)
     frame = dataset.to_pandas()
     assert report["num_read"] == 16_760 and 15_000 < len(frame) == report["num_kept"]
+    first_commas = frame["prompt"].str.partition(",")[0].str.rstrip()
+    assert (first_commas != frame["prefix"]).sum() == 33  # 0.2 %, as notebook 01 says
     assert sum(entry["count"] for entry in report["dropped"].values()) == report["num_read"] - len(frame)
     assert frame["prompt"].str.len().max() <= 400 and (frame["prefix"] + frame["completion"] == frame["prompt"]).all()
     assert frame.groupby(frame["prefix"].map(corpus.fold))["split"].nunique().max() == 1

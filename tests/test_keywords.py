@@ -45,14 +45,44 @@ def test_a_file_is_sorted_by_count(tmp_path):
 
 
 @pytest.mark.parametrize("content, message", [
-    (None, "cannot be read"), ("style = [", "cannot be read"), ('style = [{word = "x"}]', "cannot be read"),
-    ('mood = [{phrase = "x", count = 1}]', "unknown categories")])
-def test_bad_files(tmp_path, content, message):
+    (None, "cannot be read"),
+    ("style = [", "cannot be read"),
+    (b'style = [{phrase = "caf\xe9", count = 1}]', "cannot be read"),
+    ("", "has no category"),
+    ('mood = [{phrase = "x", count = 1}]', "unknown categories"),
+    ('style = [{word = "x"}]', "style, keyword 1: \"{'word': 'x'}\" has not the keys phrase and count"),
+    ('style = [{phrase = "x", count = 1, colour = 3}]', "style, keyword 1:"),
+    ('style = [{phrase = "x"}]', "style, keyword 1:"),
+    ('style = ["cubism"]', "style, keyword 1: 'cubism' has not the keys"),
+    ('style = "cubism"', "style: 'cubism' is no list of keywords"),
+    ("style = []", "style: '[]' is no list of keywords"),
+    ("style = [{phrase = 8, count = 1}]", "style, keyword 1: phrase is 8, it must be a text"),
+    ('style = [{phrase = ["a", "b"], count = 1}]', "style, keyword 1: phrase is ['a', 'b'], it must be a text"),
+    ('style = [{phrase = "x", count = "7"}]', "style, keyword 1: count is '7', it must be a whole number"),
+    ('style = [{phrase = "x", count = true}]', "style, keyword 1: count is True, it must be a whole number"),
+    ('style = [{phrase = "x", count = 1.5}]', "style, keyword 1: count is 1.5, it must be a whole number"),
+    ('style = [{phrase = "x", count = -1}]', "style, keyword 1: count is -1, it must be 0 or more"),
+    ('style = [{phrase = "x", count = 1, living_artist = "no"}]', "living_artist is 'no', it must be true or false"),
+    ('vibe = [{phrase = "x", count = 1}, {phrase = " \u200b", count = 1}]', "vibe, keyword 2: phrase is empty"),
+    ('vibe = [{phrase = "Cozy", count = 1}, {phrase = "cozy ", count = 1}]', "keyword 2: 'cozy' stands there twice"),
+])
+def test_a_bad_file_is_told_in_one_sentence(tmp_path, content, message):
     path = tmp_path / "own.toml"
-    if content:
-        path.write_text(content)
-    with pytest.raises(NpkitError, match=message):
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(NpkitError) as error:
         keywords.load(str(path))
+    assert message in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_phrases_are_tidied(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text('\ufeffartist = [{phrase = " rene\u0301  magritte\u200b", count = 1}]', encoding="utf-8")
+    assert keywords.load(str(path))["artist"] == (Keyword(phrase="rené magritte", count=1),)
+
+
+def test_no_prompts_have_no_keywords():
+    assert keywords.share_with_category([], TOY) == {"format": 0, "vibe": 0}
 
 
 def test_only_whole_words_count():

@@ -1,8 +1,21 @@
 """Profiles: what they hold, how settings change them, and what is refused."""
+import math
+
 import pytest
 
 from npkit.errors import NpkitError
-from npkit.study.profiles import JUDGE_KINDS, PPOConfig, fingerprint, load_profile, override, parse_setting, resolve
+from npkit.study.profiles import (
+    JUDGE_KINDS,
+    PACKAGE,
+    DataConfig,
+    PPOConfig,
+    fingerprint,
+    load_profile,
+    override,
+    parse_setting,
+    resolve,
+)
+from npkit.text import corpus
 
 
 @pytest.mark.parametrize("name", ["tiny", "small", "paper"])
@@ -17,6 +30,47 @@ def test_every_profile_loads_and_its_reward_judge_exists(name):
 def test_rollouts_divide_into_minibatches(name):
     ppo = load_profile(name).ppo
     assert ppo.episodes_per_update % ppo.minibatch_size == 0
+
+
+# Of 16,760 different prompts of DiffusionDB, 16,421 pass the cleaning and have 15,127 different prefixes. Three of four
+# of its rows hold a prompt of their own (1.5 of 2 million, to confirm).
+SAMPLE, KEPT, PREFIXES, DISTINCT_SHARE = 16_760, 16_421, 15_127, 0.75
+
+
+def num_prefixes(num_rows: int, growth: float) -> float:
+    """Return how many different prefixes so many rows have, where n times the prompts have n ** growth the prefixes."""
+    return PREFIXES * (num_rows * DISTINCT_SHARE / SAMPLE) ** growth
+
+
+def test_paper_has_the_test_prefixes_that_it_evaluates():
+    """In the sample, twice the prompts have 2 ** 0.96 the prefixes; 0.8 leaves room for what larger samples repeat."""
+    paper = load_profile("paper")
+    data, wanted = paper.data, paper.evaluation.num_prefixes
+    prefixes = num_prefixes(data.num_prompts, 0.8)
+    assert wanted == 100_000 and data.num_prompts <= 2_000_000  # rows of the table
+    assert 0.95 * prefixes * data.test_share > wanted  # 0.95: prefixes of at most 48 tokens
+    assert num_prefixes(1_000_000, 1.0) * 0.1 < wanted, "a tenth of a million rows could not hold them"
+    sft_share = 1 - data.test_share - data.ppo_share - data.validation_share
+    assert sft_share * KEPT / SAMPLE * DISTINCT_SHARE * data.num_prompts > 600_000  # prompts, as in the paper
+
+
+def test_the_rate_of_new_prefixes_is_that_of_real_prompts(shared):
+    source = str(shared / "prompts/diffusiondb_prompts.jsonl")
+    found = {}
+    for num_prompts in (SAMPLE // 2, SAMPLE):
+        _, report = corpus.prepare(DataConfig(source=source, num_prompts=num_prompts), seed=0)
+        found[num_prompts] = report["num_prefixes"]
+    assert (report["num_kept"], report["num_prefixes"]) == (KEPT, PREFIXES)
+    assert math.log2(found[SAMPLE] / found[SAMPLE // 2]) > 0.95
+
+
+def test_the_papers_optimiser_steps_are_those_that_the_file_names():
+    ppo = load_profile("paper").ppo
+    episodes = ppo.num_updates * ppo.num_ppo_epochs * ppo.episodes_per_update
+    lines = PACKAGE.joinpath("study/profiles.toml").read_text(encoding="utf-8").partition("[paper.ppo]")[2].splitlines()
+    (line,) = [line for line in lines if line.startswith("minibatch_size")]
+    assert "recalled as 1, to confirm" in line
+    assert f"{episodes:,} optimiser steps, and {episodes // ppo.minibatch_size:,} with {ppo.minibatch_size}" in line
 
 
 def test_tiny_needs_no_hub():

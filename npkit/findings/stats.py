@@ -38,6 +38,14 @@ def paired_bootstrap(differences: ArrayLike, rng: np.random.Generator, samples: 
     return Interval(float(values.mean()), float(found.low), float(found.high), len(values))
 
 
+def mean_text(values: ArrayLike, rng: np.random.Generator) -> str:
+    """Return the mean with its bootstrap interval as text; where there are fewer than two values, say how many."""
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        return f"{values.mean():.3f}, n=1: no interval" if len(values) else "none, n=0"
+    return str(paired_bootstrap(values, rng))
+
+
 def win_rate(scores: ArrayLike, baseline: ArrayLike, level: float = 0.95) -> Interval:
     """Return the share of prefixes where `scores` beats `baseline`, a tie counting half, with Wilson's interval.
 

@@ -218,10 +218,13 @@ def parse_setting(text: str) -> tuple[str, object]:
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, object]:
-    """Return the settings of `--set` options; a corpus file's path is made absolute, as notebooks may run elsewhere."""
+    """Return the settings of `--set` options; a corpus file's path is made absolute, as notebooks may run elsewhere.
+
+    A symbolic link is not followed: the hub's cache links `metadata.parquet` to a file without a suffix.
+    """
     settings = dict(map(parse_setting, texts))
     source = Path(settings.get("data.source", "")).expanduser()
-    return settings | ({"data.source": str(source.resolve())} if source.is_file() else {})
+    return settings | ({"data.source": str(source.absolute())} if source.is_file() else {})
 
 
 def parse_weights(text: str) -> dict[str, float]:

@@ -87,14 +87,13 @@ def check_notebook(source: Path) -> None:
 
 
 def check_corpus(runs: Sequence[Run]) -> None:
-    """Raise if a corpus file cannot be read, cleaned and split, or has too few prefixes to evaluate on."""
+    """Raise if a corpus cannot be read or generated, cleaned and split, or has too few prefixes to evaluate on."""
     config, seed = runs[0].config, runs[0].seed
-    source = config.data.source
-    if ":" in source and not Path(source).exists():
-        return  # a function of this package or the reader's own: notebook 01 calls it
     from npkit.findings import evaluation
     from npkit.text import corpus
-    dataset, _ = corpus.prepare(config.data, seed)
+    dataset, report = corpus.prepare(config.data, seed)
+    if "unreadable" in report["dropped"]:
+        print(f"npkit: {corpus.unreadable(report)}", file=sys.stderr)
     if any("evaluation" in STAGES[run.stage].sections for run in runs):
         evaluation.test_prefixes(dataset, config.evaluation.num_prefixes, seed)
 

@@ -1,110 +1,99 @@
 """Corpus: prompts people wrote, read, cleaned, cut into prefix and completion, and split without leakage."""
+import inspect
 import json
 import re
-import unicodedata
-from collections.abc import Mapping, Sequence
-from functools import partial
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from datasets import Dataset
-from pyarrow import ArrowException, parquet
 
 from npkit.errors import NpkitError
 from npkit.study.profiles import DataConfig
+from npkit.text.characters import COMMAS, comma_places, fold, tidy
+from npkit.text.readers import READERS, read_file
 
 SPLITS = ("sft", "ppo", "validation", "test")
-NSFW_COLUMNS = ("prompt_nsfw", "image_nsfw")  # DiffusionDB's metadata.parquet; image_nsfw is 2.0 for blurred pictures
 PREFIX_RULES = "first_comma, full, random_cut or words:k with k at least 1, such as words:3"
+GENERATOR = "a generator is a function (num_prompts, seed) that returns a list of texts"
 
 
 # 1. Read -------------------------------------------------------------------------------------------------------------
-def read_lines(path: Path) -> pd.DataFrame:
-    """Return a text file's lines as column `prompt`; only line feeds end a line."""
-    text = path.read_text(encoding="utf-8-sig").removesuffix("\n")
-    return pd.DataFrame({"prompt": text.split("\n") if text else []})
+def read_prompts(config: DataConfig, seed: int) -> pd.DataFrame:
+    """Return up to `num_prompts` raw prompts, drawn from a corpus file or made by a generator `module:function`.
 
-
-def read_parquet(path: Path) -> pd.DataFrame:
-    """Return the prompt and NSFW columns of a parquet file, or its bare column names if it has no prompts."""
-    columns = parquet.read_schema(path).names
-    wanted = [name for name in ("prompt", *NSFW_COLUMNS) if name in columns]
-    return pd.read_parquet(path, columns=wanted) if "prompt" in columns else pd.DataFrame(columns=columns)
-
-
-READERS = {
-    ".jsonl": partial(pd.read_json, lines=True, dtype=False),
-    ".csv": partial(pd.read_csv, dtype={"prompt": str}, keep_default_na=False,  # the prompt "null" is a prompt
-                    na_values={name: [""] for name in NSFW_COLUMNS}),
-    ".parquet": read_parquet,
-    ".txt": read_lines,
-}
-
-
-def read_file(source: str) -> pd.DataFrame:
-    """Return the table of a corpus file, which has a column `prompt` and at least one row."""
-    path = Path(source).expanduser()
-    if not path.is_file():
-        raise NpkitError(f"corpus file {path} does not exist (data.source; looked in {Path.cwd()})")
-    try:
-        frame = READERS[path.suffix.lower()](path)
-    except (ValueError, OSError, ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise NpkitError(f"corpus file {path} cannot be read as {path.suffix}: {reason}") from error
-    if "prompt" not in frame.columns:
-        raise NpkitError(f"corpus file {path} has no column 'prompt'; columns found: {', '.join(map(str, frame))}")
-    if frame.empty:
-        raise NpkitError(f"corpus file {path} is empty: it must hold at least one prompt")
-    return frame
-
-
-def call_function(source: str, num_prompts: int, seed: int) -> pd.DataFrame:
-    """Return what `module:function(num_prompts, seed)` generates, as column `prompt`."""
-    module, _, function = source.partition(":")
-    try:
-        generate = getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise NpkitError(f"data.source {source!r} names no function that can be imported: {error}") from error
-    return pd.DataFrame({"prompt": generate(num_prompts, seed)})
-
-
-def read_prompts(source: str, num_prompts: int, seed: int) -> pd.DataFrame:
-    """Return up to `num_prompts` raw prompts, drawn from a corpus file or made by a generator `module:function`."""
+    Columns: `prompt` (None where it is missing), `nsfw` (whether any row of the file flags the prompt) and `fault` (why
+    a row could not be used, else ""). `attrs["encoding"]` says how a file was read.
+    """
+    source = config.source
+    if re.match(r"\w+://", source):
+        raise NpkitError(f"data.source {source!r} is an address, which npkit does not download: save the file, name it")
     if Path(source).suffix.lower() in READERS:
         frame = read_file(source)
-        return frame.sample(min(num_prompts, len(frame)), random_state=seed).sort_index()
+        drawn = frame.sample(min(config.num_prompts, len(frame)), random_state=seed).sort_index()
+        return drawn.assign(nsfw=flagged(drawn["prompt"], frame["prompt"][frame["nsfw"] > config.max_nsfw]))
     if ":" in source:
-        return call_function(source, num_prompts, seed)
+        return pd.DataFrame({"prompt": call_generator(source, config.num_prompts, seed), "nsfw": False, "fault": ""})
     raise NpkitError(f"data.source {source!r} is no corpus: use a file ending in {', '.join(READERS)}, "
                      "or a generator module:function")
 
 
+def flagged(prompts: pd.Series, unsafe: Iterable[str | None]) -> pd.Series:
+    """Return which of `prompts` equal an unsafe one, whatever scores their own rows have."""
+    folds = {fold(tidy(prompt)) for prompt in unsafe if prompt}
+    return prompts.map(lambda prompt: bool(folds and prompt) and fold(tidy(prompt)) in folds).astype(bool)
+
+
+def find_generator(source: str) -> Callable[[int, int], Iterable[str]]:
+    """Return the function that `module:function` names, if it can be called with a number of prompts and a seed."""
+    module, _, function = source.partition(":")
+    try:
+        generate = getattr(import_module(module), function)
+        fits = inspect.signature(generate).bind(1, 0) is not None
+    except TypeError:
+        fits = False  # no function, or one that takes other arguments
+    except Exception as error:  # whatever the import of the reader's own module runs into
+        raise NpkitError(f"data.source {source!r} names no function that can be imported: {error}") from error
+    if not fits:
+        raise NpkitError(f"data.source {source!r} is no generator of prompts: {GENERATOR}")
+    return generate
+
+
+def call_generator(source: str, num_prompts: int, seed: int) -> list[str]:
+    """Return what the generator makes, checked to be texts."""
+    generate = find_generator(source)
+    try:
+        made = generate(num_prompts, seed)
+        several = isinstance(made, Iterable) and not isinstance(made, str | bytes | Mapping)
+        prompts = list(islice(made, num_prompts)) if several else []
+    except NpkitError:
+        raise
+    except Exception as error:  # the reader's own code
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise NpkitError(f"data.source {source!r} failed in {Path(place.filename).name}, line {place.lineno}: "
+                         f"{type(error).__name__}: {error}; {GENERATOR}") from error
+    strange = next((prompt for prompt in prompts if not isinstance(prompt, str)), None)
+    if not prompts or strange is not None:
+        what = repr(made if not prompts else strange)[:60]
+        raise NpkitError(f"data.source {source!r} is no generator of prompts, it made {what}: {GENERATOR}")
+    return prompts
+
+
 # 2. Clean ------------------------------------------------------------------------------------------------------------
-def tidy(text: str) -> str:
-    """Return `text` without control and format characters and with single spaces; spelling is left as it is."""
-    kinds = [(char, unicodedata.category(char)) for char in text] if not text.isprintable() else [(text, "")]
-    kept = (" " if kind == "Cc" else char for char, kind in kinds if kind not in ("Cf", "Cs"))
-    return " ".join("".join(kept).split())
-
-
-def fold(text: str) -> str:
-    """Return the words of `text` in lower case: prompts with equal folds are the same prompt to us."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(re.findall(r"\w+", folded)) or folded.strip()
-
-
 def drop_reasons(frame: pd.DataFrame, config: DataConfig) -> pd.Series:
     """Return for each row of tidied prompts why it is dropped, "" if it is kept; the first reason counts."""
     prompts, num_words = frame["prompt"], frame["prompt"].str.split().str.len()
-    worst_nsfw = frame.reindex(columns=list(NSFW_COLUMNS)).astype(float).max(axis=1)  # NaN without such columns
     tests = {
+        "unreadable": frame["fault"] != "",
         "empty": prompts == "",
-        "nsfw": worst_nsfw > config.max_nsfw,
+        "nsfw": frame["nsfw"].astype(bool),
         "too few words": num_words < config.min_words,
         "too many characters": prompts.str.len() > config.max_chars,
-        "starts with a comma": prompts.str.startswith(","),
+        "starts with a comma": prompts.str.startswith(tuple(COMMAS)),
     }
     reasons = pd.Series(np.select(list(tests.values()), list(tests), default=""), index=frame.index, dtype=object)
     folded = prompts[reasons == ""].map(fold)
@@ -113,23 +102,33 @@ def drop_reasons(frame: pd.DataFrame, config: DataConfig) -> pd.Series:
 
 
 def clean(frame: pd.DataFrame, config: DataConfig) -> tuple[list[str], dict]:
-    """Return the prompts worth keeping and a report: how many were read, tidied, dropped and why, with examples."""
-    is_text = frame["prompt"].map(lambda value: isinstance(value, str))
-    tidied = frame.assign(prompt=frame["prompt"].where(is_text, "").map(tidy)).reset_index(drop=True)
-    reasons = drop_reasons(tidied, config)
-    dropped = {
-        reason: {"count": len(rows), "examples": [prompt[:100] for prompt in rows["prompt"][:3]]}
-        for reason, rows in tidied[reasons != ""].groupby(reasons)
-    }
-    num_tidied = int((tidied["prompt"].to_numpy() != frame["prompt"].to_numpy())[is_text.to_numpy()].sum())
-    kept = tidied["prompt"][reasons == ""].tolist()
-    return kept, {"num_read": len(frame), "num_tidied": num_tidied, "num_kept": len(kept), "dropped": dropped}
+    """Return the prompts worth keeping and a report: how many were read, tidied, dropped and why, with examples.
+
+    `frame` is the table of `read_prompts`, or any with a column `prompt`.
+    """
+    raw = [prompt if isinstance(prompt, str) else "" for prompt in frame["prompt"]]
+    rows = pd.DataFrame({"prompt": map(tidy, raw), "nsfw": False, "fault": ""})
+    for name in {"nsfw", "fault"} & set(frame):
+        rows[name] = frame[name].to_numpy()
+    reasons = drop_reasons(rows, config)
+    rows["shown"] = rows["fault"].where(rows["fault"] != "", rows["prompt"]).map(tidy).str[:100]
+    dropped = {reason: {"count": len(group), "examples": group["shown"].tolist()[:3]}
+               for reason, group in rows[reasons != ""].groupby(reasons)}
+    kept = rows["prompt"][reasons == ""].tolist()
+    num_tidied = sum(tidied != given for tidied, given in zip(rows["prompt"], raw))
+    return kept, {"num_read": len(rows), "num_tidied": num_tidied, "num_kept": len(kept), "dropped": dropped}
+
+
+def unreadable(report: Mapping) -> str:
+    """Return the sentence that says how many rows of a file could not be used; `report` is that of `clean`."""
+    lost = report["dropped"]["unreadable"]
+    return f"{lost['count']} of {report['num_read']} rows cannot be used and are left out: {lost['examples'][0]}"
 
 
 # 3. Cut --------------------------------------------------------------------------------------------------------------
 def first_words(prompt: str, num_words: int) -> str:
     """Return the first words of `prompt`, without the comma that may follow them."""
-    return re.match(rf"(?:\s*\S+){{0,{num_words}}}", prompt).group().rstrip(" ,")
+    return re.match(rf"(?:\s*\S+){{0,{num_words}}}", prompt).group().rstrip(" " + COMMAS)
 
 
 def cut_prefix(prompt: str, rule: str, rng: np.random.Generator) -> tuple[str, str]:
@@ -137,10 +136,13 @@ def cut_prefix(prompt: str, rule: str, rng: np.random.Generator) -> tuple[str, s
 
     Joined they are the prompt again. The paper's rule is `first_comma`; `words:k` and `random_cut` (a uniform number
     of words, at least one and not all) and `full` (an empty completion) are ablations.
+
+    A comma between digits (`1,000 year old elf`) or inside brackets (`(a cat, oil:1.2)`) is passed over, and full-width
+    commas (`，`, `、`) count.
     """
     match rule.split(":"):
         case ["first_comma"]:
-            prefix = prompt.partition(",")[0].rstrip()
+            prefix = prompt[:next(iter(comma_places(prompt)), None)].rstrip()
         case ["full"]:
             prefix = prompt
         case ["random_cut"]:
@@ -178,7 +180,8 @@ def split_by_prefix(prefixes: Sequence[str], shares: Mapping[str, float], rng: n
 def prepare(config: DataConfig, seed: int) -> tuple[Dataset, dict]:
     """Return the corpus as columns prompt, prefix, completion, split, and the report of what was dropped and why."""
     rng = np.random.default_rng(seed)
-    prompts, report = clean(read_prompts(config.source, config.num_prompts, seed), config)
+    raw = read_prompts(config, seed)
+    prompts, report = clean(raw, config)
     pairs = [cut_prefix(prompt, config.prefix_rule, rng) for prompt in prompts]
     prefixes = [prefix for prefix, _ in pairs]
     shares = {"ppo": config.ppo_share, "validation": config.validation_share, "test": config.test_share}
@@ -186,8 +189,8 @@ def prepare(config: DataConfig, seed: int) -> tuple[Dataset, dict]:
         splits = split_by_prefix(prefixes, shares, rng)
     except NpkitError as error:
         raise NpkitError(f"corpus {config.source}, {len(prompts)} prompt(s) after cleaning: {error}") from None
-    report |= {"source": config.source, "num_prefixes": len({fold(p) for p in prefixes}),
-               "splits": {name: splits.count(name) for name in SPLITS}}
+    report |= {"source": config.source, "encoding": raw.attrs.get("encoding", ""),  # "": not of a file
+               "num_prefixes": len(set(map(fold, prefixes))), "splits": {name: splits.count(name) for name in SPLITS}}
     columns = {"prompt": prompts, "prefix": prefixes, "completion": [completion for _, completion in pairs],
                "split": splits}
     return Dataset.from_dict(columns), report

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from npkit.errors import NpkitError
 from npkit.study.profiles import resolve
+from npkit.text.characters import tidy
 
 CATEGORIES = ("style", "artist", "format", "perspective", "booster", "vibe")
 DIFFUSIONDB_SHARES = {"style": 0.14, "artist": 0.18, "format": 0.28, "perspective": 0.10, "booster": 0.49,
@@ -23,6 +24,10 @@ class Keyword:
     living_artist: bool = False
 
 
+KEYWORD_TYPES = {"phrase": (str, "a text such as \"8k\""), "count": (int, "a whole number"),
+                 "living_artist": (bool, "true or false")}
+SHAPE = ("it holds one list a category of {phrase, count} with an optional living_artist, "
+         "as npkit/text/keywords.toml does")
 Keywords = Mapping[str, tuple[Keyword, ...]]  # category -> its keywords
 
 
@@ -30,14 +35,46 @@ def load(source: str = "npkit/text/keywords.toml") -> dict[str, tuple[Keyword, .
     """Return the keywords of a TOML file by category, most used first; `npkit/...` names a file of the package."""
     path = Path(resolve(source)).expanduser()
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-        keywords = {category: tuple(Keyword(**row) for row in rows) for category, rows in tables.items()}
-    except (OSError, ValueError, TypeError) as error:
-        raise NpkitError(f"keywords file {path} cannot be read: {error}; it holds one list a category of "
-                         "{phrase, count} with an optional living_artist, as npkit/text/keywords.toml does") from error
-    if unknown := set(keywords) - set(CATEGORIES):
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise NpkitError(f"keywords file {path} cannot be read: {error}; {SHAPE}") from error
+    if unknown := set(tables) - set(CATEGORIES):
         raise NpkitError(f"keywords file {path} has unknown categories {sorted(unknown)}; known: {CATEGORIES}")
+    if not tables:
+        raise NpkitError(f"keywords file {path} has no category; known: {CATEGORIES}")
+    try:
+        keywords = {category: read_category(category, rows) for category, rows in tables.items()}
+    except ValueError as error:
+        raise NpkitError(f"keywords file {path}, {error}; {SHAPE}") from None
     return {category: tuple(sorted(rows, key=lambda keyword: -keyword.count)) for category, rows in keywords.items()}
+
+
+def read_category(category: str, rows: object) -> list[Keyword]:
+    """Return the keywords of one list of the file; raise where one is wrong or stands there twice."""
+    if not isinstance(rows, list) or not rows:
+        raise ValueError(f"category {category}: {str(rows)[:60]!r} is no list of keywords")
+    keywords = {}
+    for number, row in enumerate(rows, 1):
+        place = f"category {category}, keyword {number}"
+        if problem := wrong_with(row):
+            raise ValueError(f"{place}: {problem}")
+        keyword = Keyword(**row | {"phrase": tidy(row["phrase"])})
+        if keyword.phrase.casefold() in keywords:
+            raise ValueError(f"{place}: {keyword.phrase!r} stands there twice")
+        keywords[keyword.phrase.casefold()] = keyword
+    return list(keywords.values())
+
+
+def wrong_with(row: object) -> str:
+    """Return what is wrong with one entry of the file, "" if nothing is."""
+    if not isinstance(row, dict) or not {"phrase", "count"} <= set(row) <= set(KEYWORD_TYPES):
+        return f"{str(row)[:60]!r} has not the keys phrase and count, with or without living_artist"
+    for name, (kind, kind_name) in KEYWORD_TYPES.items():
+        if name in row and type(row[name]) is not kind:
+            return f"{name} is {row[name]!r}, it must be {kind_name}"
+    if not tidy(row["phrase"]):
+        return "phrase is empty"
+    return f"count is {row['count']}, it must be 0 or more" if row["count"] < 0 else ""
 
 
 def select(keywords: Keywords, block: str = "", living_artists: bool = True) -> dict[str, tuple[Keyword, ...]]:
@@ -66,8 +103,8 @@ def category_pattern(category: Sequence[Keyword]) -> re.Pattern:
 
 
 def share_with_category(prompts: Sequence[str], keywords: Keywords) -> dict[str, float]:
-    """Return for each category the share of `prompts` that use at least one of its keywords."""
-    return {category: sum(bool(category_pattern(rows).search(prompt)) for prompt in prompts) / len(prompts)
+    """Return for each category the share of `prompts` that use at least one of its keywords; of none, 0."""
+    return {category: sum(bool(category_pattern(rows).search(prompt)) for prompt in prompts) / max(1, len(prompts))
             for category, rows in keywords.items()}
 
 
