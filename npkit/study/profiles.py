@@ -307,20 +307,20 @@ def find_file(name: str) -> Path | None:
 def _located(setting: str, name: str) -> str:
     """Return the name in a setting as an absolute path where it is one by rule; raise where nothing is there."""
     section, field = setting.split(".")[0], setting.split(".")[-1]
-    if (field not in CONTENTS.get(section, ()) or not name or name.startswith("npkit/") or "://" in name
-            or code.FUNCTION.fullmatch(name)):
+    if field not in CONTENTS.get(section, ()) or not name or name.startswith("npkit/") or "://" in name:
         return name
-    path = Path(name).expanduser()
-    if not (is_path := name.startswith(("/", ".", "~"))) and field not in FILES:
-        if path.exists():
-            raise NpkitError(f"{setting} {name!r} is a folder or file here and would be an id of the hub elsewhere: "
-                             f"write ./{name} for what is here")
+    if code.FUNCTION.fullmatch(name):
         return name
-    found = find_file(name) if not is_path or path.is_absolute() else path.absolute() if path.exists() else None
-    if found is None:
-        places = dict.fromkeys([str(Path.cwd())] + ([] if is_path else [str(home())]))
-        raise NpkitError(f"there is no file or folder {name} ({setting}; looked in {' and '.join(places)})")
-    return str(found)
+    found = find_file(name)
+    if name.startswith(("/", ".", "~")) or field in FILES:
+        if found is None:
+            places = "" if name.startswith(("/", "~")) else f"; looked in {Path.cwd()} and {home()}"
+            raise NpkitError(f"{name} does not exist ({setting}{places})")
+        return str(found)
+    if Path(name).exists():
+        raise NpkitError(f"{setting} {name!r} is a folder or file here and would be an id of the hub elsewhere: write "
+                         f"./{name} for what is here")
+    return name
 
 
 def _set(profile: Profile, setting: str, value) -> Profile:
