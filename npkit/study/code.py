@@ -31,7 +31,8 @@ from npkit.study.syntax import (
 ROOT = Path(__file__).parents[2]
 # What decides no result: the frame of a study, for which settings and FORMAT_VERSION stand, what shows, what checks
 # an exercise, and the memory of scores, which are stored under keys of their own.
-APART = ("npkit.study", "npkit.figures", "npkit.checks", "npkit.errors", "npkit.scoring.cache", "npkit.__main__")
+APART = ("npkit.study", "npkit.figures", "npkit.checks", "npkit.errors", "npkit.scoring.cache", "npkit.commands",
+        "npkit.__main__")
 LIBRARIES = ("torch", "transformers", "tokenizers", "trl", "accelerate", "diffusers", "datasets", "numpy", "scipy",
              "pandas", "pyarrow")  # those whose version may move a number
 COMPANIONS = {"transformers": ("tokenizers", "accelerate")}  # they work inside another library, which we import
