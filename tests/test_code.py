@@ -24,8 +24,7 @@ from npkit.study import code
 from npkit.study.artifacts import STAGES, open_run
 
 def keys():
-    for cached in (code.code_of, code.read_module):
-        cached.cache_clear()
+    code.code_of.cache_clear()
     found = {stage: open_run(stage, "tiny").key for stage in STAGES}
     scores = {name: code.code_of(f"npkit.scoring.{name}").digest for name in ("images", "judges")}
     return found | scores | {"oracle": code.digest_of_function("npkit.glyphworld.raters:oracle")}
@@ -33,13 +32,16 @@ def keys():
 PRINT = KEYS + "print(json.dumps(keys()))"
 EACH = KEYS + """
 from pathlib import Path
+read, memory = code.read_module.__wrapped__, {}  # the cache, but a changed module is read again
+code.read_module = lambda name: memory[name] if name in memory else memory.setdefault(name, read(name))
 found = {"": keys()}
 for name, changed in json.load(sys.stdin).items():
-    path = Path(code.ROOT, name)
-    before = path.read_text()
+    path, module = Path(code.ROOT, name), name.removesuffix(".py").replace("/", ".")
+    before, kept = path.read_text(), memory.pop(module, None)
     path.write_text(changed)
     found[name] = keys()
     path.write_text(before)
+    memory[module] = kept or read(module)
 print(json.dumps(found))
 """
 AFTER_DATA, AFTER_SFT, AFTER_PPO = (set(list(STAGES)[list(STAGES).index(name):]) for name in ("data", "sft", "ppo"))

@@ -42,7 +42,8 @@ def test_names_bound(text, names):
 
 def test_imports_of_every_scope():
     text = "import a.b\nimport c.d as e\ndef f():\n    from .g import h as i\n    from .. import j"
-    assert imports_of(parse(text), "p.q") == {"a": {("a", "")}, "e": {("c.d", "")}, "i": {("p.q.g", "h")}, "j": {("p", "j")}}
+    assert imports_of(parse(text), "p.q") == {"a": {("a", "")}, "e": {("c.d", "")}, "i": {("p.q.g", "h")},
+                                              "j": {("p", "j")}}
 
 
 CELLS = ["import numpy as np\nfrom npkit import figures\nfrom npkit.training import sft",
