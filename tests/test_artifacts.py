@@ -136,8 +136,26 @@ def test_status_reads_a_corpus_once(tmp_path, monkeypatch, capsys):
 def test_the_manifest_names_the_code(npkit_home):
     made = npkit.start("01_data_and_prefixes").make(fill)
     assert {"npkit.text.corpus", "01_data_and_prefixes.ipynb"} == set(made.manifest["code"])
-    assert {"pandas", "datasets", "npkit", "torch"} <= set(made.manifest["versions"])
+    assert {"pandas", "datasets", "python"} <= set(made.manifest["libraries"])
+    assert "torch" not in made.manifest["libraries"], "data are made without it"
     assert list(made.manifest["sources"]) == ["npkit.glyphworld.corpus:generate"]
+
+
+def test_a_missing_artifact_says_what_changed_since_the_last(monkeypatch, capsys):
+    npkit.start("01_data_and_prefixes").make(fill)
+    npkit.start("02_sft").make(fill)
+    assert open_run("sft", "tiny").changed() == []
+    real = code.read_module("npkit.text.corpus")
+    monkeypatch.setitem(real.__dict__, "digest", "another")
+    code.code_of.cache_clear()
+    try:
+        assert open_run("data", "tiny").changed() == ["npkit.text.corpus"]
+        assert open_run("sft", "tiny").changed() == ["data"]
+        assert open_run("data", "tiny", 1).changed() == []
+        assert main(["status"]) == 0
+        assert "missing       changed since the last: npkit.text.corpus\n" in capsys.readouterr().out
+    finally:
+        code.code_of.cache_clear()
 
 
 def test_none_among_the_settings_is_no_setting():

@@ -33,7 +33,7 @@ class ImageModel:
         number format; then what rounds: device, threads of a CPU, the code here and its libraries.
         """
         device = self.pipeline.device.type
-        sampling = replace(self.config, model="", revision="")
+        sampling = replace(self.config, model="")  # by content: wherever the folder is
         facts = (identity(self.config.model, self.config.revision), sampling,
                  repr(self.pipeline.components.get("scheduler")), device,
                  torch.get_num_threads() if device == "cpu" else 0, code_of(__name__).digest)

@@ -191,6 +191,24 @@ class Run:
     def _other(self, stage: str) -> "Run":
         return Run(stage, self.config, self.seed, self.settings)
 
+    def changed(self) -> list[str]:
+        """Return what differs from the newest artifact of this stage, seed and settings; [] where there is none.
+
+        The names are of modules, files, libraries, models and corpora, and stages.
+        """
+        found = [(path.stat().st_mtime, json.loads(path.read_text(encoding="utf-8")))
+                 for path in self.folder.parent.glob("[!.]*/manifest.json")]
+        alike = [(made, old) for made, old in found
+                 if (old["seed"], old["settings"]) == (self.seed, dict(self.settings))]
+        if not alike:
+            return []
+        _, old = max(alike, key=lambda pair: pair[0])
+        code = STAGES[self.stage].code
+        before = {name: value for part in ("code", "files", "libraries", "sources", "inputs")
+                  for name, value in old.get(part, {}).items()}
+        now = code.modules | code.files | code.libraries | self._sources() | self.input_keys
+        return [name for name in now if before.get(name) != now[name]]
+
     def _config(self, by_content: bool = False) -> dict[str, object]:
         """Return the stage's sections as JSON types; by content, what they name is replaced by its fingerprint."""
         sections = {name: getattr(self.config, name) for name in STAGES[self.stage].sections}
@@ -210,8 +228,8 @@ class Run:
         code = STAGES[self.stage].code
         manifest = {"stage": self.stage, "key": self.key, "profile": self.config.name, "seed": self.seed,
                     "config": self._config(), "settings": dict(self.settings), "inputs": self.input_keys,
-                    "sources": self._sources(), "code": code.modules, "files": code.files, "git_commit": git_commit(),
-                    "versions": code.libraries | versions(), "seconds": seconds, "metrics": metrics}
+                    "sources": self._sources(), "code": code.modules, "files": code.files, "libraries": code.libraries,
+                    "git_commit": git_commit(), "versions": versions(), "seconds": seconds, "metrics": metrics}
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
