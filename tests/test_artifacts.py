@@ -1,13 +1,15 @@
 """Artifacts: whole or not at all, named by everything that went into them."""
 import json
 import re
+from functools import cache
 
 import pandas
 import pytest
 
 import npkit
+from npkit.__main__ import main
 from npkit.errors import MissingArtifact, NpkitError
-from npkit.study import artifacts
+from npkit.study import artifacts, code
 from npkit.study.artifacts import STAGES, open_run
 
 
@@ -107,6 +109,60 @@ def test_the_seed_and_a_model_on_disk_change_the_key(tmp_path):
     before = open_run("data", "tiny", 0, {"data.source": str(corpus)}).key
     corpus.write_text("a dog")
     assert open_run("data", "tiny", 0, {"data.source": str(corpus)}).key != before
+
+
+def test_a_corpus_counts_by_content_wherever_it_is(tmp_path, npkit_home, monkeypatch):
+    keys = set()
+    for folder in (tmp_path / "one", tmp_path / "two", npkit_home):
+        folder.mkdir()
+        (folder / "prompts.txt").write_text("a cat, oil painting")
+        monkeypatch.chdir(folder)
+        names = ("prompts.txt", "./prompts.txt", str(folder / "prompts.txt"))
+        keys |= {open_run("data", "tiny", 0, {"data.source": name}).key for name in names}
+    monkeypatch.chdir("/")
+    keys.add(open_run("data", "tiny", 0, {"data.source": "prompts.txt"}).key)  # found in the home
+    assert len(keys) == 1
+    (npkit_home / "prompts.txt").unlink()
+    with pytest.raises(NpkitError, match="prompts.txt does not exist .data.source; looked in / and "):
+        open_run("data", "tiny", 0, {"data.source": "prompts.txt"})
+    with pytest.raises(NpkitError, match="metadata.parquet does not exist .data.source; looked in / and "):
+        _ = open_run("sft", "small").key
+
+
+def test_status_reads_a_corpus_once(tmp_path, monkeypatch, capsys):
+    corpus = tmp_path / "prompts.txt"
+    corpus.write_text("a cat, oil painting")
+    read = []
+    monkeypatch.setattr(code, "_read_file", cache(lambda path, *facts: read.append(path) or str(path)))
+    assert main(["status", "--set", f"data.source={corpus}"]) == 0
+    assert read.count(corpus) == 1
+    assert capsys.readouterr().out.count("missing") == len(STAGES)
+
+
+def test_the_manifest_names_the_code(npkit_home):
+    made = npkit.start("01_data_and_prefixes").make(fill)
+    assert set(made.manifest["code"]) == {"01_data_and_prefixes.ipynb", "npkit.text.characters", "npkit.text.corpus",
+                                           "npkit.text.readers"}
+    assert {"pandas", "datasets", "python"} <= set(made.manifest["libraries"])
+    assert "torch" not in made.manifest["libraries"], "data are made without it"
+    assert list(made.manifest["sources"]) == ["npkit.glyphworld.corpus:generate"]
+
+
+def test_a_missing_artifact_says_what_changed_since_the_last(monkeypatch, capsys):
+    npkit.start("01_data_and_prefixes").make(fill)
+    npkit.start("02_sft").make(fill)
+    assert open_run("sft", "tiny").changed() == []
+    real = code.read_module("npkit.text.corpus")
+    monkeypatch.setitem(real.__dict__, "digest", "another")
+    code.code_of.cache_clear()
+    try:
+        assert open_run("data", "tiny").changed() == ["npkit.text.corpus"]
+        assert open_run("sft", "tiny").changed() == ["data"]
+        assert open_run("data", "tiny", 1).changed() == []
+        assert main(["status"]) == 0
+        assert "missing       changed since the last: npkit.text.corpus\n" in capsys.readouterr().out
+    finally:
+        code.code_of.cache_clear()
 
 
 def test_none_among_the_settings_is_no_setting():

@@ -79,6 +79,8 @@ def test_fingerprint_follows_weights_sampler_and_threads(config, image_model, tm
     pipeline.scheduler = EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
     assert ImageModel(pipeline, config).fingerprint != before, "a scheduler that no setting names"
     shutil.copytree(config.model, tmp_path / "model")
+    elsewhere = replace(config, model=str(tmp_path / "model"))
+    assert ImageModel(image_model.pipeline, elsewhere).fingerprint == before, "a copy is the same model"
     weights = tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert identity(str(tmp_path / "model")) != identity(config.model)

@@ -1,19 +1,24 @@
 """Study: the runner on small notebooks of our own; what it keeps, what it repeats, how it reports what went wrong."""
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
 import pytest
 from filelock import FileLock
+from test_code import copy_repository
 
 from npkit.__main__ import main
 from npkit.errors import NpkitError
-from npkit.study import runner
-from npkit.study.artifacts import open_run
+from npkit.study import code, runner
+from npkit.study.artifacts import NOTEBOOKS, STAGES, open_run
+from npkit.study.syntax import deciding_statements
 
 PARAMETERS = 'profile: str = "tiny"\nseed: int = 0\nsettings: dict = {}'
 START = 'import npkit\nrun = npkit.start("{}", profile=profile, seed=seed, settings=settings)'
@@ -93,6 +98,64 @@ def test_expected_values_are_refreshed_by_command(notebooks, tmp_path, capsys):
     assert main(["run", "--only", "data", "--check", str(file)]) == 0
     assert main(["run", "--only", "data", "--refresh"]) == 2
     assert "--refresh writes into the file of --check" in capsys.readouterr().err
+
+
+CORPUS_NOTEBOOK = """from npkit.text import corpus
+run.make(lambda folder: corpus.write_corpus(run.config.data, run.seed, folder)).metrics"""
+ONE_MORE = """
+
+_write_corpus = write_corpus
+
+
+def write_corpus(config, seed, folder):
+    return {name: value + 1 for name, value in _write_corpus(config, seed, folder).items()}
+"""
+
+
+def test_check_never_compares_what_other_code_made(tmp_path):
+    repository = copy_repository(tmp_path / "repository")
+    write_notebook(repository / "notebooks/01_data_and_prefixes.ipynb", CORPUS_NOTEBOOK)
+    file = tmp_path / "expected.json"
+    file.write_text(json.dumps({"data": {"data/num_prompts": {"value": 0, "tolerance": 0}}}))
+    command = [sys.executable, "-m", "npkit", "run", "--only", "data", "--set", "data.num_prompts=300", "--check",
+               str(file)]
+
+    def check(*options: str) -> tuple[int, str]:
+        found = subprocess.run([*command, *options], env=os.environ | {"PYTHONPATH": str(repository)}, cwd=tmp_path,
+                               capture_output=True, text=True, check=False)
+        return found.returncode, found.stderr
+
+    assert check("--refresh")[0] == 0
+    code, said = check()
+    assert (code, "kept" in said) == (0, True)
+    with open(repository / "npkit/text/corpus.py", "a", encoding="utf-8") as module:
+        module.write(ONE_MORE)
+    code, said = check()
+    assert (code, "kept" in said) == (3, False)
+    value = json.loads(file.read_text())["data"]["data/num_prompts"]["value"]
+    assert f"data data/num_prompts is {value + 1:.6g}, expected {value:.6g} within 0" in said
+
+
+def metric_patterns(stage: str) -> re.Pattern:
+    """Return a pattern of all strings, with what is put in, in the code that makes a stage's artifact."""
+    facts = STAGES[stage]
+    trees = [statement for name in facts.code.modules if not name.endswith(".ipynb")
+             for statement in code.read_module(name).statements]
+    trees += deciding_statements(NOTEBOOKS / f"{facts.notebook}.ipynb")
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    found = {re.escape(node.value) for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    found |= {"".join(re.escape(part.value) if isinstance(part, ast.Constant) else r"[\w+]+" for part in node.values)
+              for node in nodes if isinstance(node, ast.JoinedStr)}
+    return re.compile("|".join(found))
+
+
+def test_committed_expectations_name_metrics_that_their_stages_write():
+    committed = runner.read_expected(Path(__file__).parent / "expected/tiny.json")
+    assert list(committed) == [stage for stage in STAGES if stage in committed], "in the order of the study"
+    for stage, metrics in committed.items():
+        pattern = metric_patterns(stage)
+        assert [name for name in metrics if not pattern.fullmatch(name)] == []
+    assert not metric_patterns("sft").fullmatch("eval/perplexities")
 
 
 def expected(folder, value: float, tolerance: float):

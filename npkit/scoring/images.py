@@ -2,11 +2,11 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import diffusers
 import torch
-import transformers
 from diffusers import DiffusionPipeline, SchedulerMixin
 from huggingface_hub import constants
 from huggingface_hub.file_download import repo_folder_name
@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers.utils import logging
 
 from npkit.errors import NpkitError, PromptTooLong
+from npkit.study.code import code_of
 from npkit.study.profiles import ImagesConfig, fingerprint, resolve
 
 
@@ -29,12 +30,13 @@ class ImageModel:
         """What decides the pixels of a picture besides prompt and seed, as a short hash.
 
         Model and revision by content, the sampler as it stands in the pipeline, steps, guidance, size, batch and
-        number format; then what rounds: device, threads of a CPU, the libraries, this module.
+        number format; then what rounds: device, threads of a CPU, the code here and its libraries.
         """
         device = self.pipeline.device.type
-        facts = (identity(self.config.model, self.config.revision), self.config,
+        sampling = replace(self.config, model="")  # by content: wherever the folder is
+        facts = (identity(self.config.model, self.config.revision), sampling,
                  repr(self.pipeline.components.get("scheduler")), device,
-                 torch.get_num_threads() if device == "cpu" else 0, library_versions(), fingerprint("npkit/images.py"))
+                 torch.get_num_threads() if device == "cpu" else 0, code_of(__name__).digest)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
 
     def render(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
@@ -83,11 +85,6 @@ def identity(name: str, revision: str = "") -> str:
     folder = repo_folder_name(repo_id=name.partition(":")[0], repo_type="model")
     commit = Path(constants.HF_HUB_CACHE, folder, "refs", revision or "main")  # holds what a branch or tag points to
     return f"{name}@{commit.read_text().strip() if commit.is_file() else revision or 'main'}"
-
-
-def library_versions() -> tuple[str, ...]:
-    """Return the versions of the libraries that paint and judge: another one may round otherwise."""
-    return torch.__version__, transformers.__version__, diffusers.__version__
 
 
 def in_full_batches(function: Callable[..., Tensor], batch_size: int, *columns: list) -> Tensor:

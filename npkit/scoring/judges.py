@@ -13,8 +13,9 @@ from torch.nn.functional import interpolate, normalize
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from npkit.errors import NpkitError
-from npkit.scoring.images import identity, library_versions
-from npkit.study.profiles import JudgeConfig, Profile, fingerprint, resolve
+from npkit.scoring.images import identity
+from npkit.study.code import code_of
+from npkit.study.profiles import JudgeConfig, Profile, resolve
 
 
 class Judge:
@@ -32,12 +33,12 @@ class Judge:
     def fingerprint(self) -> str:
         """What decides the scores besides picture, prefix and prompt, as a short hash.
 
-        The kind, every file by content, which function of a module; then what rounds: the libraries, this module.
+        The kind, every file by content, which function of a module; then the code here and its libraries.
         """
-        files = (self.config.model, self.config.head, self.config.processor)
+        named = (self.config.model, self.config.head, self.config.processor)
+        files = [identity(name) if name else "" for name in named]
         function = "" if self.needs_pictures else self.config.model  # a module's content does not say which of its
-        facts = (self.config.kind, function, *(identity(file) if file else "" for file in files), library_versions(),
-                 fingerprint("npkit/judges.py"))
+        facts = (self.config.kind, function, *files, code_of(__name__).digest)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
 
     def __call__(self, prefixes: Sequence[str], prompts: Sequence[str], pictures: Tensor | None = None) -> Tensor:

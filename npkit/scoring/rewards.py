@@ -11,6 +11,7 @@ from npkit.errors import NpkitError
 from npkit.scoring.cache import ScoreCache
 from npkit.scoring.images import ImageModel, in_full_batches
 from npkit.scoring.judges import Judge
+from npkit.study.code import code_of
 
 DECIMALS = 5  # scores are rounded before they are stored, so that a stored and a new score are the same number
 
@@ -29,6 +30,7 @@ class Scorer:
         self.image_model, self.judges, self.cache, self.num_seeds = image_model, dict(judges), cache, num_seeds
         self.fingerprints = {name: judge.fingerprint for name, judge in self.judges.items()}
         self.image_fingerprint = image_model.fingerprint
+        self.code = code_of(f"{__name__}:Scorer").digest  # how a score is asked for and rounded
 
     def scores(self, prefixes: Sequence[str], prompts: Sequence[str], seed: int, judges: Sequence[str] | None = None
                ) -> dict[str, Tensor]:
@@ -71,7 +73,7 @@ class Scorer:
 
     def key(self, name: str, case: Case) -> str:
         """Return the cache key: a hash of everything the score depends on."""
-        facts = [self.fingerprints[name], case.prompt]
+        facts = [self.code, self.fingerprints[name], case.prompt]
         if self.judges[name].needs_pictures:
             facts += [case.prefix, case.seed, self.image_fingerprint]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

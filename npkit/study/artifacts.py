@@ -1,5 +1,4 @@
 """Artifacts: what a stage leaves behind, in a directory named by everything that went into it."""
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -17,37 +16,41 @@ from filelock import FileLock
 from npkit import __version__
 from npkit.errors import MissingArtifact, NpkitError
 from npkit.study import profiles
-from npkit.study.profiles import Profile
+from npkit.study.code import Code, code_of, short_hash
+from npkit.study.profiles import Profile, home
 
 FORMAT_VERSION = 1  # raise it when an artifact's layout changes: every key changes with it
 PACKAGES = ("torch", "transformers", "trl", "diffusers", "datasets", "numpy")
+NOTEBOOKS = profiles.PACKAGE.parent / "notebooks"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the study: its notebook, the stages it reads, the profile's sections and the code it depends on."""
+    """One step of the study: its notebook, the stages it reads and the profile's sections that decide its result.
+
+    `models` are those it loads whatever the profile says; `command` is the function by which `npkit train` makes the
+    artifact without the notebook.
+    """
     notebook: str
     inputs: tuple[str, ...] = ()
     sections: tuple[str, ...] = ()
-    code: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    command: str = ""
+
+    @property
+    def code(self) -> Code:
+        """The code, data files and libraries that the result rests on."""
+        return code_of(*filter(None, [self.command]), notebook=NOTEBOOKS / f"{self.notebook}.ipynb")
 
 
 STAGES = {
-    "glyphworld": Stage("00_glyphworld", code=("npkit.glyphworld:",)),
+    "glyphworld": Stage("00_glyphworld", models=("npkit/glyphworld/weights/diffusion",)),
     "data": Stage("01_data_and_prefixes", (), ("data",)),
-    "sft": Stage("02_sft", ("data",), ("policy", "sft")),
-    "ppo": Stage("04_ppo", ("data", "sft"), ("ppo", "images", "judges")),
+    "sft": Stage("02_sft", ("data",), ("policy", "sft"), command="npkit.training.assembly:write_sft"),
+    "ppo": Stage("04_ppo", ("data", "sft"), ("ppo", "images", "judges"), command="npkit.training.assembly:write_ppo"),
     "neurologic": Stage("05_neurologic_decoding", ("data", "sft", "ppo"), ("neurologic", "evaluation")),
     "evaluation": Stage("06_evaluation", ("data", "sft", "ppo", "neurologic"), ("evaluation", "images", "judges")),
 }
-
-
-def home() -> Path:
-    """Return the folder of `artifacts/` and `runs/`: $NPKIT_HOME, else the repository, else ~/.npkit."""
-    if os.environ.get("NPKIT_HOME"):
-        return Path(os.environ["NPKIT_HOME"]).expanduser().resolve()
-    repository = profiles.PACKAGE.parent
-    return repository if (repository / "pyproject.toml").exists() else Path.home() / ".npkit"
 
 
 @dataclass(frozen=True)
@@ -85,16 +88,22 @@ class Run:
 
     @cached_property
     def key(self) -> str:
-        """Short SHA-256 of the settings, the seed, the keys of the inputs and the content of the models named."""
-        sections = {name: _plain(getattr(self.config, name)) for name in STAGES[self.stage].sections}
-        parts = [FORMAT_VERSION, self.stage, sections, self.seed, self._sources(), self.input_keys]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+        """Short SHA-256 of all that decides the result, and of nothing that names a place on this machine.
+
+        These are the settings, the seed, the keys of the inputs, the content of the models and corpora named, the code
+        and the versions of its libraries. FORMAT_VERSION stands for this package's way of keeping artifacts.
+        """
+        stage = STAGES[self.stage]
+        models = [profiles.fingerprint(name) for name in stage.models]
+        parts = [FORMAT_VERSION, self.stage, self._config(by_content=True), self.seed, models, stage.code.digest,
+                 self.input_keys]
+        return short_hash(json.dumps(parts, sort_keys=True))
 
     @property
     def label(self) -> str:
         """Seed and settings in a few characters, for folder names."""
-        settings = json.dumps(dict(self.settings), sort_keys=True).encode()
-        return f"seed{self.seed}" + (f"-{hashlib.sha256(settings).hexdigest()[:6]}" if self.settings else "")
+        settings = short_hash(json.dumps(dict(self.settings), sort_keys=True))[:6]
+        return f"seed{self.seed}" + (f"-{settings}" if self.settings else "")
 
     @property
     def options(self) -> str:
@@ -182,21 +191,45 @@ class Run:
     def _other(self, stage: str) -> "Run":
         return Run(stage, self.config, self.seed, self.settings)
 
+    def changed(self) -> list[str]:
+        """Return what differs from the newest artifact of this stage, seed and settings; [] where there is none.
+
+        The names are of modules, files, libraries, models and corpora, and stages.
+        """
+        found = [(path.stat().st_mtime, json.loads(path.read_text(encoding="utf-8")))
+                 for path in self.folder.parent.glob("[!.]*/manifest.json")]
+        alike = [(made, old) for made, old in found
+                 if (old["seed"], old["settings"]) == (self.seed, dict(self.settings))]
+        if not alike:
+            return []
+        _, old = max(alike, key=lambda pair: pair[0])
+        code = STAGES[self.stage].code
+        before = {name: value for part in ("code", "files", "libraries", "sources", "inputs")
+                  for name, value in old.get(part, {}).items()}
+        now = code.modules | code.files | code.libraries | self._sources() | self.input_keys
+        return [name for name in now if before.get(name) != now[name]]
+
+    def _config(self, by_content: bool = False) -> dict[str, object]:
+        """Return the stage's sections as JSON types; by content, what they name is replaced by its fingerprint."""
+        sections = {name: getattr(self.config, name) for name in STAGES[self.stage].sections}
+        if by_content:
+            sections = {name: profiles.by_content(name, section) for name, section in sections.items()}
+        return {name: [asdict(item) for item in section] if isinstance(section, tuple) else asdict(section)
+                for name, section in sections.items()}
+
     def _sources(self) -> dict[str, str]:
-        """Fingerprints of the models, corpora, word lists and code that this stage names."""
-        config, stage = self.config, STAGES[self.stage]
-        names = {"data": [config.data.source], "policy": [config.policy.pretrained], "images": [config.images.model],
-                 "judges": [name for judge in config.judges for name in (judge.model, judge.head, judge.processor)],
-                 "neurologic": [config.neurologic.keywords]}
-        named = [*stage.code, *(name for section in stage.sections for name in names.get(section, []))]
-        return {name: profiles.fingerprint(name) for name in named if name}
+        """Return the fingerprint of every model, corpus and word list that the stage names."""
+        stage = STAGES[self.stage]
+        named = [*stage.models, *(name for section in stage.sections
+                                  for name in profiles.contents(section, getattr(self.config, section)))]
+        return {name: profiles.fingerprint(name) for name in named}
 
     def _write_manifest(self, folder: Path, metrics: dict[str, float], seconds: float) -> None:
-        config = {name: _plain(getattr(self.config, name)) for name in STAGES[self.stage].sections}
+        code = STAGES[self.stage].code
         manifest = {"stage": self.stage, "key": self.key, "profile": self.config.name, "seed": self.seed,
-                    "config": config, "settings": dict(self.settings), "inputs": self.input_keys,
-                    "sources": self._sources(), "git_commit": git_commit(), "versions": versions(),
-                    "seconds": seconds, "metrics": metrics}
+                    "config": self._config(), "settings": dict(self.settings), "inputs": self.input_keys,
+                    "sources": self._sources(), "code": code.modules, "files": code.files, "libraries": code.libraries,
+                    "git_commit": git_commit(), "versions": versions(), "seconds": seconds, "metrics": metrics}
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
@@ -234,7 +267,7 @@ def open_run(stage: str, profile: str, seed: int = 0, settings: Mapping[str, obj
     """Return the run of a stage without touching the process: enough to find its artifact."""
     if type(seed) is not int or seed < 0:
         raise NpkitError(f"seed is a whole number, 0 or more, got {seed!r}")
-    settings = {name: value for name, value in (settings or {}).items() if value is not None}
+    settings = profiles.locate({name: value for name, value in (settings or {}).items() if value is not None})
     return Run(stage, profiles.load_profile(profile, settings), seed, settings)
 
 
@@ -270,8 +303,3 @@ def git_commit() -> str:
         return git("rev-parse", "--short", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return "none"
-
-
-def _plain(section):
-    """Return a config section as JSON types."""
-    return [asdict(item) for item in section] if isinstance(section, tuple) else asdict(section)

@@ -1,8 +1,7 @@
 """Profiles: every size and setting of a study, as frozen dataclasses read from `profiles.toml`."""
 import difflib
-import hashlib
-import importlib.util
 import math
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 
 from npkit.errors import NpkitError
+from npkit.study import code
 
 PACKAGE = Path(__file__).parent.parent
 MAY_BE_ZERO = {"max_steps", "num_threads", "sat_tolerance", "prune_factor", "eval_updates"}  # others: at least 1
@@ -17,6 +17,9 @@ KINDS = {float: "a number", int: "a whole number", str: "a string", bool: "true 
 ARCHITECTURES = ("gpt2", "llama", "gpt_neox", "mamba")
 JUDGE_KINDS = ("pickscore", "aesthetic", "clipscore", "text_function")
 ALGORITHMS, FINAL_POLICIES = ("ppo", "grpo", "rloo"), ("last", "best")
+CONTENTS = {"data": ("source",), "policy": ("pretrained",), "images": ("model",), "neurologic": ("keywords",),
+            "judges": ("model", "head", "processor")}  # settings that name what is told by its content
+FILES = ("source", "keywords")  # those of them that name a file and never a repository of the hub
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,18 +185,30 @@ COMPAT = ("", "lu2021", "neuroprompts")
 SECTIONS = {field.name: field.type for field in fields(Profile) if is_dataclass(field.type)}
 
 
+def home() -> Path:
+    """Return the folder of `artifacts/` and `runs/`: $NPKIT_HOME, else the repository, else ~/.npkit."""
+    if os.environ.get("NPKIT_HOME"):
+        return Path(os.environ["NPKIT_HOME"]).expanduser().resolve()
+    repository = PACKAGE.parent
+    return repository if (repository / "pyproject.toml").exists() else Path.home() / ".npkit"
+
+
 def load_profile(name: str, settings: Mapping[str, object] | None = None) -> Profile:
-    """Return profile `name` with dotted `settings` such as `{"ppo.kl_coef": 0.1}` applied; None means unchanged."""
+    """Return profile `name` with dotted `settings` such as `{"ppo.kl_coef": 0.1}` applied; None means unchanged.
+
+    Paths are absolute in it; a file that the profile itself names may be absent as long as nobody asks for it.
+    """
     tables = tomllib.loads(Path(__file__).with_name("profiles.toml").read_text(encoding="utf-8"))
     if name not in tables:
         _unknown("profile", name, tables)
     table = tables[name]
     sections = {section: kind(**table.get(section, {})) for section, kind in SECTIONS.items()}
     profile = Profile(name=name, judges=tuple(JudgeConfig(**judge) for judge in table["judges"]), **sections)
-    for setting, value in (settings or {}).items():
+    for setting, value in locate(settings or {}).items():
         profile = _set(profile, setting, value)
     _check(profile)
-    return profile
+    source = find_file(profile.data.source)
+    return replace(profile, data=replace(profile.data, source=str(source))) if source else profile
 
 
 def override(config, **changes):
@@ -218,13 +233,17 @@ def parse_setting(text: str) -> tuple[str, object]:
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, object]:
-    """Return the settings of `--set` options; a corpus file's path is made absolute, as notebooks may run elsewhere.
+    """Return the settings of `--set` options, their paths made absolute."""
+    return locate(dict(map(parse_setting, texts)))
 
-    A symbolic link is not followed: the hub's cache links `metadata.parquet` to a file without a suffix.
+
+def locate(settings: Mapping[str, object]) -> dict[str, object]:
+    """Return settings whose paths are absolute, so that they mean the same in every folder; raise where there is none.
+
+    A name is a path if it begins with `/`, `.` or `~`, or if its setting takes files alone.
     """
-    settings = dict(map(parse_setting, texts))
-    source = Path(settings.get("data.source", "")).expanduser()
-    return settings | ({"data.source": str(source.absolute())} if source.is_file() else {})
+    return {setting: _located(setting, value) if isinstance(value, str) else value
+            for setting, value in settings.items()}
 
 
 def parse_weights(text: str) -> dict[str, float]:
@@ -251,15 +270,56 @@ def resolve(name: str) -> str:
 def fingerprint(name: str) -> str:
     """Return what identifies the content behind a model or corpus name.
 
-    A file or folder gives a short SHA-256 of its contents, `module:function` one of the source beside the module,
-    and a hub id stands for itself.
+    A file or folder gives a short SHA-256 of its contents, `module:function` one of the code it rests on, and a hub id
+    stands for itself.
     """
     path = Path(resolve(name)).expanduser()
     if path.exists():
-        return _digest(path, [path] if path.is_file() else path.rglob("*"))
-    if ":" in name and "/" not in name:
-        folder = Path(_module_file(name)).parent
-        return _digest(folder, (file for file in folder.iterdir() if file.suffix in (".py", ".toml")))
+        return code.digest_of_path(path)
+    if not code.FUNCTION.fullmatch(name):
+        return name
+    try:
+        return code.digest_of_function(name)
+    except ImportError:
+        raise NpkitError(f"{name!r} names neither a file nor a Python module:function that can be imported") from None
+
+
+def contents(section: str, config) -> list[str]:
+    """Return the names in a section (or a tuple of them) that stand for a content: models, corpora, word lists."""
+    items = config if isinstance(config, tuple) else (config,)
+    return [name for item in items for field in CONTENTS.get(section, ()) if (name := getattr(item, field))]
+
+
+def by_content(section: str, config):
+    """Return a section (or a tuple of them) with each such name replaced by its fingerprint."""
+    if isinstance(config, tuple):
+        return tuple(by_content(section, item) for item in config)
+    names = {field: _located(f"{section}.{field}", getattr(config, field)) for field in CONTENTS.get(section, ())}
+    return replace(config, **{field: fingerprint(name) for field, name in names.items() if name})
+
+
+def find_file(name: str) -> Path | None:
+    """Return the absolute path of a file here or, as notebooks run elsewhere, in `home()`; links are not followed."""
+    path = Path(resolve(name)).expanduser()
+    return next((place.absolute() for place in (path, home() / path) if place.exists()), None)
+
+
+def _located(setting: str, name: str) -> str:
+    """Return the name in a setting as an absolute path where it is one by rule; raise where nothing is there."""
+    section, field = setting.split(".")[0], setting.split(".")[-1]
+    if field not in CONTENTS.get(section, ()) or not name or name.startswith("npkit/") or "://" in name:
+        return name
+    if code.FUNCTION.fullmatch(name):
+        return name
+    found = find_file(name)
+    if name.startswith(("/", ".", "~")) or field in FILES:
+        if found is None:
+            places = "" if name.startswith(("/", "~")) else f"; looked in {Path.cwd()} and {home()}"
+            raise NpkitError(f"{name} does not exist ({setting}{places})")
+        return str(found)
+    if Path(name).exists():
+        raise NpkitError(f"{setting} {name!r} is a folder or file here and would be an id of the hub elsewhere: write "
+                         f"./{name} for what is here")
     return name
 
 
@@ -359,23 +419,3 @@ def _unknown(what: str, name: str, known) -> None:
     close = difflib.get_close_matches(name, list(known), n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise NpkitError(f"unknown {what} {name!r}; {hint}known: {', '.join(known)}")
-
-
-def _module_file(name: str) -> str:
-    module = name.partition(":")[0]
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        spec = None
-    if spec is None or not spec.origin:
-        raise NpkitError(f"{name!r} names neither a file nor a Python module:function that can be imported")
-    return spec.origin
-
-
-def _digest(root: Path, paths: Iterable[Path]) -> str:
-    """Return a short SHA-256 of files and their names; a model card may change without changing the model."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in paths if path.is_file() and path.suffix != ".md"):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
-    return digest.hexdigest()[:12]

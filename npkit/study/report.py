@@ -109,9 +109,12 @@ def notebook_table(folder: Path, runs: list[Run]) -> str:
 
 
 def headline(run: Run, count: int = 3) -> str:
-    """Return the first metrics of a stage's artifact in one line."""
-    metrics = list(run.artifact.metrics.items())[:count] if run.artifact else []
-    return "; ".join(f"{name} {value:,.6g}" for name, value in metrics)
+    """Return the first metrics of a stage's artifact in one line; of a missing one what changed since the last."""
+    if run.artifact is None:
+        changed = run.changed()
+        more = f" and {len(changed) - count} more" if len(changed) > count else ""
+        return f"changed since the last: {', '.join(changed[:count])}{more}" if changed else ""
+    return "; ".join(f"{name} {value:,.6g}" for name, value in list(run.artifact.metrics.items())[:count])
 
 
 def age(run: Run) -> str:

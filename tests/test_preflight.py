@@ -1,0 +1,51 @@
+"""Preflight: what a notebook would refuse after minutes the plan refuses, in one sentence that names the setting."""
+import pytest
+from transformers import AutoConfig
+
+from npkit.errors import NpkitError
+from npkit.study import preflight, runner
+from npkit.study.artifacts import open_run
+from npkit.text import corpus
+
+SMALL = {"data.num_prompts": 1000, "data.ppo_share": 0.3, "evaluation.num_prefixes": 50}
+
+
+@pytest.mark.parametrize(("settings", "words"), [
+    ({"policy.architecture": "mamba"}, r"policy.architecture 'mamba' keeps no keys and values.*--until 04_ppo"),
+    ({"data.num_prompts": 240, "evaluation.num_prefixes": 5, "data.ppo_share": 0.05},
+     r"ppo.episodes_per_update = 64, and this corpus gives it \d+ of at most 32 tokens: lower it, raise"),
+    ({"evaluation.num_prefixes": 5000}, r"evaluation.num_prefixes is 5000, but the test split has"),
+    ({"ppo.max_new_tokens": 95}, r"ppo.max_new_tokens is 95, and PPO has a prefix of \d+ tokens: together more"),
+    ({"neurologic.max_new_tokens": 3}, r"notebook 05 cannot decode .* need \d+ new tokens, max_new_tokens is 3"),
+])
+def test_what_would_be_refused_late_is_refused_first(npkit_home, settings, words):
+    with pytest.raises(NpkitError, match=words):
+        runner.plan("tiny", settings=SMALL | settings)
+    assert not npkit_home.exists()
+
+
+def test_a_pretrained_policy_on_this_machine_is_looked_at(tmp_path):
+    AutoConfig.for_model("mamba").save_pretrained(tmp_path / "mamba")
+    settings = {"policy.pretrained": str(tmp_path / "mamba"), "policy.architecture": "gpt2"}
+    with pytest.raises(NpkitError, match=f"policy.pretrained '{tmp_path}/mamba' keeps no keys and values"):
+        runner.plan("tiny", settings=settings)
+
+
+def test_a_plan_looks_at_the_stages_that_it_makes():
+    mamba = SMALL | {"policy.architecture": "mamba"}
+    assert len(runner.plan("tiny", settings=mamba, until="ppo").runs) == 4
+    few = SMALL | {"data.num_prompts": 240, "evaluation.num_prefixes": 5, "data.ppo_share": 0.05}
+    assert len(runner.plan("tiny", settings=few, until="sft").runs) == 3
+    assert len(runner.plan("tiny", settings=SMALL).runs) == 6
+
+
+def test_prompts_are_those_of_the_artifact_where_there_is_one(monkeypatch):
+    run = open_run("data", "tiny", 0, SMALL)
+    run.make(lambda folder: corpus.write_corpus(run.config.data, 0, folder))
+    monkeypatch.setattr(corpus, "prepare", lambda *config: pytest.fail("the artifact is there"))
+    assert len(preflight.find_prompts(run)) == run.artifact.metrics["data/num_prompts"]
+
+
+def test_the_study_as_it_is_shipped_is_not_looked_at(monkeypatch):
+    monkeypatch.setattr(preflight, "check", lambda runs: pytest.fail("costs seconds"))
+    assert len(runner.plan("tiny").runs) == len(runner.plan("tiny", 1, {"ppo.kl_coef": 0.2}).runs) == 6
