@@ -103,7 +103,7 @@ def numbers(num_prompts: int, seed: int) -> list[int]:
 
 
 def broken(num_prompts: int, seed: int) -> list[str]:
-    return [f"a cat, {1 // seed}"]
+    raise OSError("no\ndisk")
 
 
 @pytest.mark.parametrize("source, message", [
@@ -115,6 +115,7 @@ def broken(num_prompts: int, seed: int) -> list[str]:
     (f"{__name__}:stub", "it made 'a cat, oil'"),
     (f"{__name__}:numbers", "it made 1"),
     (f"{__name__}:broken", "failed in test_corpus.py, line"),
+    (f"{__name__}:broken", "OSError: no disk; a generator is a function"),
     ("https://example.com/prompts.csv", "is an address, which npkit does not download"),
     ("hf://datasets/prompts.parquet", "is an address, which npkit does not download"),
     ("owner/dataset", "is no corpus"),

@@ -8,8 +8,7 @@ SMALL = {"policy.num_layers": 1, "policy.hidden_size": 16, "policy.num_heads": 2
 ANIMALS = ("Hund", "Kuh", "Eule", "Fuchs", "Biene", "Ente", "Maus", "Esel")
 CORPORA = {
     "four": ["Hund", "Kuh", "Eule", "Fuchs"],  # no comma, no keyword, a prompt each for validation and test
-    "one_comma": [f"{animal} 🔥, Öl{number}" for animal in ANIMALS for number in (1, 2)],
-    "two_commas": [f"Ba$$in {animal} ${{x}}^2$ \\frac{{1，Öl, 8 k" for animal in ANIMALS],
+    "some": [f"Ba$in {animal} 🔥, ${{x}}^2$ \\frac{{1{more}" for animal in ANIMALS for more in ("", "，Öl")],  # 1 or 2
 }
 
 

@@ -86,3 +86,10 @@ def test_effect_size_is_in_standard_deviations():
 def test_bad_scores_are_refused_in_one_sentence(rng, values, words):
     with pytest.raises(NpkitError, match=words):
         stats.paired_bootstrap(values, rng)
+
+
+def test_a_mean_of_few_values_says_how_few():
+    rng = np.random.default_rng(0)
+    assert stats.mean_text([], rng) == "none, n=0"
+    assert stats.mean_text([True], rng) == "1.000, n=1: no interval"
+    assert stats.mean_text([2.0, 2.0], rng) == "2.000 [2.000, 2.000], n=2"

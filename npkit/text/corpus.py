@@ -26,8 +26,8 @@ GENERATOR = "a generator is a function (num_prompts, seed) that returns a list o
 def read_prompts(config: DataConfig, seed: int) -> pd.DataFrame:
     """Return up to `num_prompts` raw prompts, drawn from a corpus file or made by a generator `module:function`.
 
-    Columns: `prompt` (None where it is missing), `nsfw` (whether any row of the file flags the prompt) and `fault` (why
-    a row could not be used, else ""). `attrs["encoding"]` says how a file was read.
+    Columns: `prompt` (None where it is missing), `flagged` (whether any row of the file scores the prompt above
+    `max_nsfw`) and `fault` (why a row could not be used, else ""). `attrs["encoding"]` says how a file was read.
     """
     source = config.source
     if re.match(r"\w+://", source):
@@ -35,15 +35,16 @@ def read_prompts(config: DataConfig, seed: int) -> pd.DataFrame:
     if Path(source).suffix.lower() in READERS:
         frame = read_file(source)
         drawn = frame.sample(min(config.num_prompts, len(frame)), random_state=seed).sort_index()
-        return drawn.assign(nsfw=flagged(drawn["prompt"], frame["prompt"][frame["nsfw"] > config.max_nsfw]))
+        unsafe = frame["prompt"][frame["nsfw"] > config.max_nsfw]
+        return drawn.assign(flagged=is_one_of(drawn["prompt"], unsafe)).drop(columns="nsfw")
     if ":" in source:
-        return pd.DataFrame({"prompt": call_generator(source, config.num_prompts, seed), "nsfw": False, "fault": ""})
+        return pd.DataFrame({"prompt": call_generator(source, config.num_prompts, seed), "flagged": False, "fault": ""})
     raise NpkitError(f"data.source {source!r} is no corpus: use a file ending in {', '.join(READERS)}, "
                      "or a generator module:function")
 
 
-def flagged(prompts: pd.Series, unsafe: Iterable[str | None]) -> pd.Series:
-    """Return which of `prompts` equal an unsafe one, whatever scores their own rows have."""
+def is_one_of(prompts: pd.Series, unsafe: Iterable[str | None]) -> pd.Series:
+    """Return which of `prompts` are the same as an unsafe one, whatever scores their own rows have."""
     folds = {fold(tidy(prompt)) for prompt in unsafe if prompt}
     return prompts.map(lambda prompt: bool(folds and prompt) and fold(tidy(prompt)) in folds).astype(bool)
 
@@ -57,10 +58,15 @@ def find_generator(source: str) -> Callable[[int, int], Iterable[str]]:
     except TypeError:
         fits = False  # no function, or one that takes other arguments
     except Exception as error:  # whatever the import of the reader's own module runs into
-        raise NpkitError(f"data.source {source!r} names no function that can be imported: {error}") from error
+        raise NpkitError(f"data.source {source!r} names no function that can be imported: {one_line(error)}") from error
     if not fits:
         raise NpkitError(f"data.source {source!r} is no generator of prompts: {GENERATOR}")
     return generate
+
+
+def one_line(error: Exception) -> str:
+    """Return an exception's words in one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200]
 
 
 def call_generator(source: str, num_prompts: int, seed: int) -> list[str]:
@@ -75,7 +81,7 @@ def call_generator(source: str, num_prompts: int, seed: int) -> list[str]:
     except Exception as error:  # the reader's own code
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise NpkitError(f"data.source {source!r} failed in {Path(place.filename).name}, line {place.lineno}: "
-                         f"{type(error).__name__}: {error}; {GENERATOR}") from error
+                         f"{type(error).__name__}: {one_line(error)}; {GENERATOR}") from error
     strange = next((prompt for prompt in prompts if not isinstance(prompt, str)), None)
     if not prompts or strange is not None:
         what = repr(made if not prompts else strange)[:60]
@@ -90,7 +96,7 @@ def drop_reasons(frame: pd.DataFrame, config: DataConfig) -> pd.Series:
     tests = {
         "unreadable": frame["fault"] != "",
         "empty": prompts == "",
-        "nsfw": frame["nsfw"].astype(bool),
+        "nsfw": frame["flagged"],
         "too few words": num_words < config.min_words,
         "too many characters": prompts.str.len() > config.max_chars,
         "starts with a comma": prompts.str.startswith(tuple(COMMAS)),
@@ -107,8 +113,8 @@ def clean(frame: pd.DataFrame, config: DataConfig) -> tuple[list[str], dict]:
     `frame` is the table of `read_prompts`, or any with a column `prompt`.
     """
     raw = [prompt if isinstance(prompt, str) else "" for prompt in frame["prompt"]]
-    rows = pd.DataFrame({"prompt": map(tidy, raw), "nsfw": False, "fault": ""})
-    for name in {"nsfw", "fault"} & set(frame):
+    rows = pd.DataFrame({"prompt": map(tidy, raw), "flagged": False, "fault": ""})
+    for name in {"flagged", "fault"} & set(frame):
         rows[name] = frame[name].to_numpy()
     reasons = drop_reasons(rows, config)
     rows["shown"] = rows["fault"].where(rows["fault"] != "", rows["prompt"]).map(tidy).str[:100]
