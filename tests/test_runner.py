@@ -223,8 +223,8 @@ run.make(slow).metrics"""
 
 def test_killed_study_finishes_when_run_again(notebooks, npkit_home):
     write_notebook(notebooks / "01_data_and_prefixes.ipynb", SLOW)
-    code = (f"import pathlib; from npkit.study import runner; runner.NOTEBOOKS = pathlib.Path({str(notebooks)!r}); "
-            "from npkit.__main__ import main; main(['run', '--only', 'data'])")
+    code = ("import pathlib; from npkit.study import runner; from npkit.__main__ import main; "
+            f"runner.NOTEBOOKS = pathlib.Path({str(notebooks)!r}); main(['run', '--only', 'data'])")
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     while not list((npkit_home / "artifacts").rglob("step-000001")):
         assert process.poll() is None

@@ -1,6 +1,7 @@
 """Figures of notebook 01_data_and_prefixes: modifiers, their popularity, lengths by prefix rule, leakage."""
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.ticker import NullFormatter
@@ -41,7 +42,7 @@ def popularity(counts: Mapping[str, Sequence[int]]) -> Figure:
         axes.plot(range(1, len(used) + 1), shares, color=color, marker=marker, ms=3, lw=1.2, label=name)
     axes.set(xscale="log", yscale="log", xlabel="rank of the modifier", ylabel="share of all modifiers used")
     for axis in (axes.xaxis, axes.yaxis):  # the usual formatter of logarithmic axes writes formulas
-        axis.set_major_formatter("{x:g}")
+        axis.set_major_formatter(lambda value, place: np.format_float_positional(value, trim="-"))
         axis.set_minor_formatter(NullFormatter())
     axes.legend()
     return figure

@@ -24,7 +24,7 @@ class Case(NamedTuple):
 
 
 class Scorer:
-    """Paints prompts and asks the judges: each distinct picture once, and only for scores that the cache lacks."""
+    """Paints prompts and asks the judges, each distinct picture once, and nothing that the cache knows."""
 
     def __init__(self, image_model: ImageModel, judges: Mapping[str, Judge], cache: ScoreCache, num_seeds: int = 1):
         self.image_model, self.judges, self.cache, self.num_seeds = image_model, dict(judges), cache, num_seeds

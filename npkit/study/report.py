@@ -159,15 +159,20 @@ def seeds_table(profile: str, seeds: Sequence[int], settings: Mapping[str, objec
 def seed_rows(found: Mapping[int, Mapping[str, float]], judges: Sequence[str]) -> str:
     """Return a text table of the metrics of each seed: a column a judge, a line a seed; the mean of two and more."""
     import pandas
-    from scipy import stats
+    from scipy.stats import t
     columns = {}
     for judge in judges:
         gains = pandas.DataFrame([[metrics[f"ppo_minus_sft/{judge}{end}"] for end in ("", "_low", "_high")]
                                   for metrics in found.values()], index=list(found))
         if len(found) > 1:
-            gains.loc["mean"] = gains[0].mean(), *stats.ttest_1samp(gains[0], 0).confidence_interval(0.95)
-        columns[judge] = [f"{gain:+.2f} [{low:.2f}, {high:.2f}]" for gain, low, high in gains.itertuples(index=False)]
+            mean, reach = gains[0].mean(), t.ppf(0.975, len(found) - 1) * gains[0].sem()
+            gains.loc["mean"] = mean, mean - reach, mean + reach
+        columns[judge] = [_signed(*row) for row in gains.itertuples(index=False)]
     return pandas.DataFrame(columns, index=gains.index).rename_axis(columns="seed").to_string()
+
+
+def _signed(value: float, low: float, high: float) -> str:
+    return f"{value:+.2f} [{low:.2f}, {high:.2f}]"
 
 
 def figure_list(run: Run) -> str:
