@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from npkit.errors import NpkitError
-from npkit.study.profiles import resolve
+from npkit.study.contents import resolve
 
 CATEGORIES = ("style", "artist", "format", "perspective", "booster", "vibe")
 DIFFUSIONDB_SHARES = {"style": 0.14, "artist": 0.18, "format": 0.28, "perspective": 0.10, "booster": 0.49,
