@@ -15,7 +15,8 @@ from transformers.utils import logging
 
 from npkit.errors import NpkitError, PromptTooLong
 from npkit.study.code import code_of
-from npkit.study.profiles import ImagesConfig, fingerprint, resolve
+from npkit.study.contents import fingerprint, resolve
+from npkit.study.profiles import ImagesConfig
 
 
 class ImageModel:
@@ -78,7 +79,7 @@ class ImageModel:
 
 
 def identity(name: str, revision: str = "") -> str:
-    """Return what identifies a loaded model: `profiles.fingerprint`, and of a hub id the commit that was downloaded."""
+    """Return what identifies a loaded model: `contents.fingerprint`, and of a hub id the commit that was downloaded."""
     found = fingerprint(name)
     if found != name:
         return found

@@ -15,7 +15,8 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from npkit.errors import NpkitError
 from npkit.scoring.images import identity
 from npkit.study.code import code_of
-from npkit.study.profiles import JudgeConfig, Profile, resolve
+from npkit.study.contents import resolve
+from npkit.study.profiles import JudgeConfig, Profile
 
 
 class Judge:

@@ -15,13 +15,14 @@ from filelock import FileLock
 
 from npkit import __version__
 from npkit.errors import MissingArtifact, NpkitError
-from npkit.study import profiles
+from npkit.study import contents, profiles
 from npkit.study.code import Code, code_of, short_hash
-from npkit.study.profiles import Profile, home
+from npkit.study.contents import PACKAGE, home
+from npkit.study.profiles import Profile
 
 FORMAT_VERSION = 1  # raise it when an artifact's layout changes: every key changes with it
 PACKAGES = ("torch", "transformers", "trl", "diffusers", "datasets", "numpy")
-NOTEBOOKS = profiles.PACKAGE.parent / "notebooks"
+NOTEBOOKS = PACKAGE.parent / "notebooks"
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Run:
         and the versions of its libraries. FORMAT_VERSION stands for this package's way of keeping artifacts.
         """
         stage = STAGES[self.stage]
-        models = [profiles.fingerprint(name) for name in stage.models]
+        models = [contents.fingerprint(name) for name in stage.models]
         parts = [FORMAT_VERSION, self.stage, self._config(by_content=True), self.seed, models, stage.code.digest,
                  self.input_keys]
         return short_hash(json.dumps(parts, sort_keys=True))
@@ -213,7 +214,7 @@ class Run:
         """Return the stage's sections as JSON types; by content, what they name is replaced by its fingerprint."""
         sections = {name: getattr(self.config, name) for name in STAGES[self.stage].sections}
         if by_content:
-            sections = {name: profiles.by_content(name, section) for name, section in sections.items()}
+            sections = {name: contents.by_content(name, section) for name, section in sections.items()}
         return {name: [asdict(item) for item in section] if isinstance(section, tuple) else asdict(section)
                 for name, section in sections.items()}
 
@@ -221,8 +222,8 @@ class Run:
         """Return the fingerprint of every model, corpus and word list that the stage names."""
         stage = STAGES[self.stage]
         named = [*stage.models, *(name for section in stage.sections
-                                  for name in profiles.contents(section, getattr(self.config, section)))]
-        return {name: profiles.fingerprint(name) for name in named}
+                                  for name in contents.named_in(section, getattr(self.config, section)))]
+        return {name: contents.fingerprint(name) for name in named}
 
     def _write_manifest(self, folder: Path, metrics: dict[str, float], seconds: float) -> None:
         code = STAGES[self.stage].code
@@ -267,7 +268,7 @@ def open_run(stage: str, profile: str, seed: int = 0, settings: Mapping[str, obj
     """Return the run of a stage without touching the process: enough to find its artifact."""
     if type(seed) is not int or seed < 0:
         raise NpkitError(f"seed is a whole number, 0 or more, got {seed!r}")
-    settings = profiles.locate({name: value for name, value in (settings or {}).items() if value is not None})
+    settings = contents.locate({name: value for name, value in (settings or {}).items() if value is not None})
     return Run(stage, profiles.load_profile(profile, settings), seed, settings)
 
 
@@ -296,7 +297,7 @@ def versions() -> dict[str, str]:
 def git_commit() -> str:
     """Return the repository's short commit, with a plus sign when files differ from it, or "none"."""
     def git(*words: str) -> str:
-        command = ["git", "-C", str(profiles.PACKAGE), *words]
+        command = ["git", "-C", str(PACKAGE), *words]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     try:

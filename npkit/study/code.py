@@ -34,8 +34,8 @@ ROOT = Path(__file__).parents[2]
 APART = ("npkit.study", "npkit.figures", "npkit.checks", "npkit.errors", "npkit.scoring.cache", "npkit.commands",
         "npkit.__main__")
 LIBRARIES = ("torch", "transformers", "tokenizers", "trl", "accelerate", "diffusers", "datasets", "numpy", "scipy",
-             "pandas", "pyarrow")  # those whose version may move a number
-COMPANIONS = {"transformers": ("tokenizers", "accelerate")}  # they work inside another library, which we import
+             "pandas", "pyarrow", "pillow", "matplotlib")  # those whose version may move a number
+COMPANIONS = {"transformers": ("tokenizers", "accelerate"), "PIL": ("pillow",)}  # behind what we import
 FUNCTION = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")  # module:function
 SHORT = 12  # hexadecimal digits of a digest
 

@@ -9,7 +9,8 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoTokenizer,
 from npkit.errors import NpkitError
 from npkit.findings.evaluation import test_prefixes
 from npkit.study.artifacts import Run
-from npkit.study.profiles import PolicyConfig, resolve
+from npkit.study.contents import resolve
+from npkit.study.profiles import PolicyConfig
 from npkit.text import corpus
 from npkit.text.policy import fits, train_tokenizer
 

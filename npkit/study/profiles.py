@@ -1,7 +1,6 @@
 """Profiles: every size and setting of a study, as frozen dataclasses read from `profiles.toml`."""
 import difflib
 import math
-import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -9,17 +8,13 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 
 from npkit.errors import NpkitError
-from npkit.study import code
+from npkit.study.contents import find_file, locate
 
-PACKAGE = Path(__file__).parent.parent
 MAY_BE_ZERO = {"max_steps", "num_threads", "sat_tolerance", "prune_factor", "eval_updates"}  # others: at least 1
 KINDS = {float: "a number", int: "a whole number", str: "a string", bool: "true or false"}
 ARCHITECTURES = ("gpt2", "llama", "gpt_neox", "mamba")
 JUDGE_KINDS = ("pickscore", "aesthetic", "clipscore", "text_function")
 ALGORITHMS, FINAL_POLICIES = ("ppo", "grpo", "rloo"), ("last", "best")
-CONTENTS = {"data": ("source",), "policy": ("pretrained",), "images": ("model",), "neurologic": ("keywords",),
-            "judges": ("model", "head", "processor")}  # settings that name what is told by its content
-FILES = ("source", "keywords")  # those of them that name a file and never a repository of the hub
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,14 +180,6 @@ COMPAT = ("", "lu2021", "neuroprompts")
 SECTIONS = {field.name: field.type for field in fields(Profile) if is_dataclass(field.type)}
 
 
-def home() -> Path:
-    """Return the folder of `artifacts/` and `runs/`: $NPKIT_HOME, else the repository, else ~/.npkit."""
-    if os.environ.get("NPKIT_HOME"):
-        return Path(os.environ["NPKIT_HOME"]).expanduser().resolve()
-    repository = PACKAGE.parent
-    return repository if (repository / "pyproject.toml").exists() else Path.home() / ".npkit"
-
-
 def load_profile(name: str, settings: Mapping[str, object] | None = None) -> Profile:
     """Return profile `name` with dotted `settings` such as `{"ppo.kl_coef": 0.1}` applied; None means unchanged.
 
@@ -237,15 +224,6 @@ def parse_settings(texts: Iterable[str]) -> dict[str, object]:
     return locate(dict(map(parse_setting, texts)))
 
 
-def locate(settings: Mapping[str, object]) -> dict[str, object]:
-    """Return settings whose paths are absolute, so that they mean the same in every folder; raise where there is none.
-
-    A name is a path if it begins with `/`, `.` or `~`, or if its setting takes files alone.
-    """
-    return {setting: _located(setting, value) if isinstance(value, str) else value
-            for setting, value in settings.items()}
-
-
 def parse_weights(text: str) -> dict[str, float]:
     """Return the weights of `ppo.reward_weights`, such as "pickscore:1, aesthetic:0.5", by judge."""
     weights = {}
@@ -260,67 +238,6 @@ def parse_weights(text: str) -> dict[str, float]:
                              f"\"pickscore:1, aesthetic:0.5\", got {part.strip()!r} in {text!r}")
         weights[name] = weight
     return weights
-
-
-def resolve(name: str) -> str:
-    """Return the folder or file of a name that begins with `npkit/` (what the package ships); any other unchanged."""
-    return str(PACKAGE / name.removeprefix("npkit/")) if name.startswith("npkit/") else name
-
-
-def fingerprint(name: str) -> str:
-    """Return what identifies the content behind a model or corpus name.
-
-    A file or folder gives a short SHA-256 of its contents, `module:function` one of the code it rests on, and a hub id
-    stands for itself.
-    """
-    path = Path(resolve(name)).expanduser()
-    if path.exists():
-        return code.digest_of_path(path)
-    if not code.FUNCTION.fullmatch(name):
-        return name
-    try:
-        return code.digest_of_function(name)
-    except ImportError:
-        raise NpkitError(f"{name!r} names neither a file nor a Python module:function that can be imported") from None
-
-
-def contents(section: str, config) -> list[str]:
-    """Return the names in a section (or a tuple of them) that stand for a content: models, corpora, word lists."""
-    items = config if isinstance(config, tuple) else (config,)
-    return [name for item in items for field in CONTENTS.get(section, ()) if (name := getattr(item, field))]
-
-
-def by_content(section: str, config):
-    """Return a section (or a tuple of them) with each such name replaced by its fingerprint."""
-    if isinstance(config, tuple):
-        return tuple(by_content(section, item) for item in config)
-    names = {field: _located(f"{section}.{field}", getattr(config, field)) for field in CONTENTS.get(section, ())}
-    return replace(config, **{field: fingerprint(name) for field, name in names.items() if name})
-
-
-def find_file(name: str) -> Path | None:
-    """Return the absolute path of a file here or, as notebooks run elsewhere, in `home()`; links are not followed."""
-    path = Path(resolve(name)).expanduser()
-    return next((place.absolute() for place in (path, home() / path) if place.exists()), None)
-
-
-def _located(setting: str, name: str) -> str:
-    """Return the name in a setting as an absolute path where it is one by rule; raise where nothing is there."""
-    section, field = setting.split(".")[0], setting.split(".")[-1]
-    if field not in CONTENTS.get(section, ()) or not name or name.startswith("npkit/") or "://" in name:
-        return name
-    if code.FUNCTION.fullmatch(name):
-        return name
-    found = find_file(name)
-    if name.startswith(("/", ".", "~")) or field in FILES:
-        if found is None:
-            places = "" if name.startswith(("/", "~")) else f"; looked in {Path.cwd()} and {home()}"
-            raise NpkitError(f"{name} does not exist ({setting}{places})")
-        return str(found)
-    if Path(name).exists():
-        raise NpkitError(f"{setting} {name!r} is a folder or file here and would be an id of the hub elsewhere: write "
-                         f"./{name} for what is here")
-    return name
 
 
 def _set(profile: Profile, setting: str, value) -> Profile:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from npkit.errors import NpkitError
-from npkit.study.profiles import resolve
+from npkit.study.contents import resolve
 from npkit.text.characters import tidy
 
 CATEGORIES = ("style", "artist", "format", "perspective", "booster", "vibe")

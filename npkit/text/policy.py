@@ -24,7 +24,8 @@ from transformers import (
 )
 
 from npkit.errors import NpkitError, PrefixTooLong
-from npkit.study.profiles import PolicyConfig, resolve
+from npkit.study.contents import resolve
+from npkit.study.profiles import PolicyConfig
 
 EOS, PAD = "<|endoftext|>", "<|pad|>"
 FAST_GELU = "gelu_pytorch_tanh"  # gelu_new's formula in one kernel: 2.4 times faster on a CPU
