@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -121,6 +122,26 @@ def append_mean_token(model: PreTrainedModel) -> None:
 def is_recurrent(model: PreTrainedModel) -> bool:
     """Say whether the model carries a state from token to token, which no mask resets where a new prompt begins."""
     return model._is_stateful
+
+
+def is_recurrent_kind(config: PolicyConfig) -> bool:
+    """Say whether a policy of these settings will be recurrent; False of one that is not on this machine yet."""
+    try:
+        found = (AutoConfig.from_pretrained(resolve(config.pretrained), local_files_only=True) if config.pretrained
+                 else AutoConfig.for_model(config.architecture))
+    except (OSError, ValueError):
+        return False
+    return MODEL_FOR_CAUSAL_LM_MAPPING[type(found)]._is_stateful
+
+
+def early_tokenizer(config: PolicyConfig, prompts: Iterable[str]) -> PreTrainedTokenizerFast | None:
+    """Return the tokenizer that a policy of these settings will have; None of one that is not on this machine yet."""
+    if not config.pretrained:
+        return train_tokenizer(prompts, config.vocab_size)
+    try:
+        return AutoTokenizer.from_pretrained(resolve(config.pretrained), local_files_only=True)
+    except (OSError, ValueError):
+        return None
 
 
 def max_tokens(model: PreTrainedModel) -> int:

@@ -1,12 +1,14 @@
-"""Training from the command line: the stages sft and ppo without their notebooks, in one process or several."""
-from collections.abc import Callable, Mapping
+"""Assembly: the trainings of notebooks 02 and 04, put together once, for the notebook, the command line and the plan."""
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+from datasets import Dataset
 from transformers import TrainerCallback
 
 from npkit.errors import NpkitError
 from npkit.study import artifacts
 from npkit.study.artifacts import STAGES, Artifact, Run
+from npkit.study.profiles import PolicyConfig, Profile
 from npkit.training import processes
 
 NOTEBOOKS_OWN = 48  # validation prefixes that notebook 04 shows, before those that decide which policy is best
@@ -96,3 +98,52 @@ class UpdateLines(TrainerCallback):
 def progress(callback: TrainerCallback) -> list[TrainerCallback]:
     """Return the callbacks of this process: the main one alone prints."""
     return [callback] if processes.is_main() else []
+
+
+# Before anything is trained ------------------------------------------------------------------------------------------
+def refuse_early(config: Profile, dataset: Dataset, stages: Collection[str] = tuple(STAGES)) -> None:
+    """Raise for what one of the planned `stages` would refuse, after minutes of training, in settings or corpus.
+
+    `dataset` is the corpus as stage `data` writes it: columns prompt, prefix, completion and split.
+    """
+    if "neurologic" in stages:
+        refuse_recurrent(config.policy)
+    for stage in ("ppo", "neurologic", "evaluation"):
+        if stage in stages and (stage == "ppo" or not config.policy.pretrained):  # which may read longer prompts
+            refuse_full(stage, config.policy, getattr(config, stage).max_new_tokens)
+    if "ppo" in stages:
+        refuse_few_prefixes(config, dataset)
+
+
+def refuse_recurrent(config: PolicyConfig) -> None:
+    """Raise where the policy is of a kind that NeuroLogic decoding cannot read: one without keys and values."""
+    from npkit.text.policy import is_recurrent_kind
+    if is_recurrent_kind(config):
+        raise NpkitError(f"policy {config.pretrained or config.architecture!r} keeps no keys and values of past "
+                         f"tokens, which {STAGES['neurologic'].notebook} needs: choose another (gpt2, llama and "
+                         f"gpt_neox keep them), or plan less with --until {STAGES['ppo'].notebook}")
+
+
+def refuse_full(section: str, policy: PolicyConfig, max_new_tokens: int) -> None:
+    """Raise where the longest prefix allowed leaves no room for the completion."""
+    if policy.max_prefix_tokens + max_new_tokens > policy.max_prompt_tokens:
+        raise NpkitError(f"policy.max_prefix_tokens {policy.max_prefix_tokens} and {section}.max_new_tokens "
+                         f"{max_new_tokens} are more than policy.max_prompt_tokens {policy.max_prompt_tokens}: "
+                         "lower one of the first two, or raise the last")
+
+
+def refuse_few_prefixes(config: Profile, dataset: Dataset) -> None:
+    """Raise where PPO's split has fewer prefixes that the policy can read than an update needs."""
+    from npkit.text.policy import early_tokenizer, fits
+    prompts, prefixes = ([row[column] for row in dataset if row["split"] == split]
+                         for column, split in (("prompt", "sft"), ("prefix", "ppo")))
+    prefixes, tokenizer = list(dict.fromkeys(prefixes)), early_tokenizer(config.policy, prompts)
+    if tokenizer:
+        prefixes = [prefix for prefix, ok in
+                    zip(prefixes, fits(tokenizer, prefixes, config.policy.max_prefix_tokens), strict=True) if ok]
+    if len(prefixes) < config.ppo.episodes_per_update:
+        raise NpkitError(f"PPO needs at least as many prefixes as ppo.episodes_per_update = "
+                         f"{config.ppo.episodes_per_update}, and the corpus leaves {len(prefixes)} of at most "
+                         f"policy.max_prefix_tokens = {config.policy.max_prefix_tokens} tokens for it: raise "
+                         f"data.ppo_share (now {config.data.ppo_share:g}), use a larger corpus, or lower "
+                         "ppo.episodes_per_update")
