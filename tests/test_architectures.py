@@ -9,7 +9,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from npkit.errors import NpkitError
 from npkit.study.profiles import ARCHITECTURES, PolicyConfig, PPOConfig, SFTConfig, load_profile, override
 from npkit.text import policy
-from npkit.training import ppo, sft
+from npkit.training import sft
+from npkit.training.reinforcement import train_ppo
 
 SIZES = PolicyConfig(num_layers=2, hidden_size=32, num_heads=2, vocab_size=320, max_prompt_tokens=48)
 PROMPTS = [f"a {subject}, {style}, {word}" for subject in ("cat", "red castle", "moon") for style in ("oil", "8 k")
@@ -67,9 +68,9 @@ def test_ppo_trains_any_of_them(name, tmp_path):
     config = PPOConfig(num_updates=2, episodes_per_update=8, minibatch_size=4, num_ppo_epochs=1, max_new_tokens=6)
     (model, tokenizer), (reference, _) = build(name), build(name)
     before = [value.clone() for value in model.parameters()]
-    rows = ppo.train_ppo(model, reference, tokenizer, ["a cat", "a red castle, oil"] * 8,
-                         lambda prefixes, completions: [text.count("a") for text in completions], config, seed=0,
-                         folder=tmp_path, max_prompt_tokens=48)
+    rows = train_ppo(model, reference, tokenizer, ["a cat", "a red castle, oil"] * 8,
+                     lambda prefixes, completions: [text.count("a") for text in completions], config, seed=0,
+                     folder=tmp_path, max_prompt_tokens=48)
     assert abs(rows[0]["objective/kl"]) < 1e-5 and math.isfinite(rows[1]["objective/kl"])
     assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters()))
 

@@ -58,5 +58,6 @@ def test_a_policy_without_keys_and_values_cannot_be_decoded(tmp_path):
 @pytest.mark.parametrize("section", ["ppo", "neurologic", "evaluation"])
 def test_a_completion_needs_room_behind_the_longest_prefix(section):
     said = refused({f"{section}.max_new_tokens": 65}, corpus(64))
-    assert f"policy.max_prefix_tokens 32 and {section}.max_new_tokens 65 are more than policy.max_prompt_tokens 96" in said
+    assert f"policy.max_prefix_tokens 32 and {section}.max_new_tokens 65 are more than" in said
+    assert "policy.max_prompt_tokens 96" in said
     refuse_early(load_profile("tiny", {f"{section}.max_new_tokens": 64}), corpus(64))

@@ -11,9 +11,10 @@ from torch import tensor
 from npkit.errors import NpkitError
 from npkit.study.profiles import load_profile, override
 from npkit.text.policy import load_policy, pad
-from npkit.training.grpo import Actor, GroupReward, count_positions, group_trainer, prefixes_in_order, steps_per_update
-from npkit.training.ppo import read_samples, train_ppo, write_policy
+from npkit.training.grpo import GroupReward, count_positions, group_trainer, prefixes_in_order, steps_per_update
 from npkit.training.ppo_math import token_logprobs
+from npkit.training.reinforcement import train_ppo, write_policy
+from npkit.training.rollouts import PolicyAlone, read_samples
 
 GROUPS = override(CONFIG, num_generations=4, algorithm="grpo")
 HELDOUT = ["a cat in the snow", "a castle"]
@@ -109,7 +110,7 @@ def test_a_completion_without_eos_pays_and_the_rollout_is_logged(tokenizer, tmp_
 
 
 def test_without_a_critic_every_value_is_zero(tokenizer):
-    logits, values = Actor(toy_policy(tokenizer))(tensor([[5, 6, 7]]), tensor([[1, 1, 1]]))
+    logits, values = PolicyAlone(toy_policy(tokenizer))(tensor([[5, 6, 7]]), tensor([[1, 1, 1]]))
     assert logits.shape[:2] == values.shape == (1, 2)
     assert not values.any()
 
@@ -136,16 +137,18 @@ def test_rows_and_artifact_are_those_of_ppo_without_a_critic(tokenizer, tmp_path
     missing = {"policy/approx_kl", "value/loss", "value/explained_variance"}
     assert set(ppo_rows[-1]) - set(rows[-1]) == missing
     assert set(rows[-1]) - set(ppo_rows[-1]) == {"group/same_score_share"}
-    assert [row["update"] for row in rows] == [1, 2, 3, 4]
+    assert [row["update"] for row in rows] == [0, 1, 2, 3, 4]
     assert rows[-1]["episodes"] == 32
     assert all(math.isfinite(value) for row in rows for value in row.values())
-    assert rows[0]["objective/kl"] == pytest.approx(0, abs=1e-5)
+    assert rows[1]["objective/kl"] == pytest.approx(0, abs=1e-5)
     assert rows[-1]["objective/kl"] != 0
     samples = read_samples(tmp_path / "groups")
     assert samples.groupby("update")["prefix"].nunique().tolist() == [2] * 4
     assert set(samples) == {"update", "prefix", "completion", "score"}
     metrics = write_policy(tmp_path / "artifact", policy, tokenizer, rows, samples, tmp_path / "groups")
-    assert metrics["ppo/best_update"] in (4, 0)
+    best = max((row for row in rows if "eval/reward" in row), key=lambda row: row["eval/reward"])
+    assert metrics["ppo/best_update"] == best["update"]
+    assert [row["update"] for row in rows if "eval/reward" in row] == [0, 4]
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(
         load_policy(tmp_path / "artifact" / "model")[0].state_dict().values(), policy.state_dict().values()))
     assert "forward" not in vars(policy), "trl patches the model it trains, and that is not ours"

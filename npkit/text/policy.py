@@ -107,8 +107,15 @@ def with_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -
         tokenizer.add_special_tokens({"pad_token": PAD})
         if len(tokenizer) > model.get_input_embeddings().num_embeddings:
             append_mean_token(model)
-    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config = plain_generation(tokenizer)
     return model, tokenizer
+
+
+def plain_generation(tokenizer: PreTrainedTokenizerFast, **settings) -> GenerationConfig:
+    """Return transformers' defaults with `settings`, EOS as the end, and without padding among the tokens to write."""
+    return GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+                            bos_token_id=tokenizer.bos_token_id, suppress_tokens=[tokenizer.pad_token_id], **settings)
 
 
 @torch.no_grad()
@@ -202,6 +209,25 @@ def evaluating(model: PreTrainedModel) -> Iterator[None]:
 
 
 # 3. Sample -----------------------------------------------------------------------------------------------------------
+def draw(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prefix_ids: Sequence[Sequence[int]],
+         noise: Sequence[LogitsProcessor] = (), **settings) -> list[list[int]]:
+    """Return the ids that follow each prefix, EOS included, by these generation settings and by no others.
+
+    transformers completes a configuration by the model's own: a checkpoint that was saved with, say, a repetition
+    penalty would sample from another distribution than the one whose log-probabilities a training computes.
+    """
+    ids, mask = pad(prefix_ids, model, "left")
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        with evaluating(model):
+            tokens = model.generate(ids, attention_mask=mask, logits_processor=list(noise),
+                                    generation_config=plain_generation(tokenizer, **settings))
+    finally:
+        model.generation_config = own
+    rows, eos = tokens[:, ids.shape[1]:].tolist(), tokenizer.eos_token_id
+    return [row[:row.index(eos) + 1] if eos in row else row for row in rows]  # what follows EOS is padding
+
+
 class GumbelNoise(LogitsProcessor):
     """Makes sampling of greedy decoding: the argmax of logits / temperature + Gumbel noise is a draw from the softmax.
 
@@ -227,27 +253,29 @@ def row_generators(prefixes: Sequence[str], generator_seed: int) -> list[torch.G
     return generators
 
 
-def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str], *,
-             max_new_tokens: int, generator_seed: int, temperature: float = 1.0, do_sample: bool = True,
-             batch_size: int = 64) -> list[str]:
-    """Return a completion for each prefix, sampled at `temperature` or the likeliest token by token.
-
-    Neither the order nor the batches change a completion (but for rounding: padding moves the last bit of a logit).
-    """
+def generate_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str], *,
+                 max_new_tokens: int, generator_seed: int, temperature: float = 1.0, do_sample: bool = True,
+                 batch_size: int = 64) -> list[list[int]]:
+    """Return the ids of a completion for each prefix, EOS included where it ended; see `generate`."""
     if temperature <= 0:
         raise NpkitError(f"temperature must be above 0, got {temperature}; do_sample=False takes the likeliest tokens")
     prefix_ids = encode_prefixes(tokenizer, prefixes, max_tokens(model) - max_new_tokens)
-    settings = GenerationConfig(
-        max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, suppress_tokens=[tokenizer.pad_token_id],
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
-    rows, completions = list(zip(prefix_ids, row_generators(prefixes, generator_seed))), []
+    rows, found = list(zip(prefix_ids, row_generators(prefixes, generator_seed))), []
     for batch in batches(rows, batch_size):
-        ids, mask = pad([ids for ids, _ in batch], model, "left")
         noise = [GumbelNoise([generator for _, generator in batch], temperature)] if do_sample else []
-        with evaluating(model):
-            tokens = model.generate(ids, attention_mask=mask, generation_config=settings, logits_processor=noise)
-        completions += tokenizer.batch_decode(tokens[:, ids.shape[1]:], skip_special_tokens=True)
-    return completions
+        found += draw(model, tokenizer, [ids for ids, _ in batch], noise, max_new_tokens=max_new_tokens)
+    return found
+
+
+def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str], **options
+             ) -> list[str]:
+    """Return a completion for each prefix, sampled at `temperature` or the likeliest token by token.
+
+    Neither the order nor the batches change a completion (but for rounding: padding moves the last bit of a logit).
+    `options` are those of `generate_ids`.
+    """
+    found = generate_ids(model, tokenizer, prefixes, **options)
+    return [tokenizer.decode(ids, skip_special_tokens=True) for ids in found]
 
 
 # 4. Score ------------------------------------------------------------------------------------------------------------

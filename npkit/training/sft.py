@@ -96,7 +96,7 @@ def trainer_settings(config: SFTConfig, *, packing: bool, rows_per_step: int, se
     at_once = max(number for number in range(1, rows + 1) if rows % number == 0
                   and (not packing or number * block <= max(block, TOKENS_AT_ONCE)))
     return trl.SFTConfig(
-        output_dir=str(folder), seed=seed, data_seed=seed, use_cpu=on_cpu, bf16=not on_cpu,
+        output_dir=str(folder), seed=seed, data_seed=seed, use_cpu=on_cpu, bf16=config.precision == "bfloat16",
         packing=packing, max_length=block, per_device_train_batch_size=at_once,
         gradient_accumulation_steps=rows // at_once, ddp_find_unused_parameters=False,
         num_train_epochs=config.num_epochs, max_steps=config.max_steps or -1,
