@@ -373,3 +373,27 @@ def test_a_toy_reward_is_learnt(policy, tokenizer, tmp_path):
     first, last = (sum(row["objective/score"] for row in part) / 4 for part in (rows[:4], rows[-4:]))
     assert last > first + 0.15, f"share of letters a: {first:.2f} -> {last:.2f}"
     assert rows[-1]["policy/entropy"] < rows[0]["policy/entropy"]
+
+
+# 5. A checkpoint's own settings --------------------------------------------------------------------------------------
+HOSTILE = {"repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "min_p": 0.9, "num_beams": 3, "top_k": 2,
+           "typical_p": 0.1, "bad_words_ids": [[5]], "forced_eos_token_id": 7,
+           "exponential_decay_length_penalty": (1, 9.0), "suppress_tokens": [6, 8], "top_p": 0.2, "min_new_tokens": 5}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_settings_of_a_checkpoint_change_no_rollout(policy, tokenizer, name):
+    plain = copy.deepcopy(policy).eval()
+    torch.manual_seed(0)
+    expected = roll_out(ActorCritic(policy), plain, tokenizer, PREFIXES[:8], CONFIG)
+    setattr(policy.generation_config, name, HOSTILE[name])
+    torch.manual_seed(0)
+    rollout = roll_out(ActorCritic(policy), plain, tokenizer, PREFIXES[:8], CONFIG)
+    assert torch.equal(rollout.input_ids, expected.input_ids)
+    for row, keep in enumerate(rollout.mask):
+        ids = rollout.input_ids[row][rollout.attention_mask[row]]
+        with torch.no_grad():
+            logits = plain(ids[None]).logits[:, :-1]
+        logits[..., tokenizer.pad_token_id] = -math.inf
+        logprobs = token_logprobs(logits, ids[None, 1:])[0][-int(keep.sum()):]
+        assert torch.allclose(rollout.logprobs[row][keep], logprobs, atol=1e-5)
