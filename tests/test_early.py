@@ -1,6 +1,6 @@
 """What a training would refuse after minutes is refused while the study is planned."""
 import pytest
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from npkit.errors import NpkitError
 from npkit.study.artifacts import STAGES
@@ -42,6 +42,16 @@ def test_fewer_prefixes_than_an_update_needs():
 def test_equal_prefixes_count_once_and_long_ones_not():
     assert "leaves 1 of" in refused({}, corpus(64, prefix="a cat"))
     assert "leaves 0 of" in refused({}, corpus(64, prefix="zebra {} " + "crossing quickly " * 9))
+
+
+def test_the_best_policy_needs_prefixes_that_the_notebook_does_not_show():
+    few = Dataset.from_dict({"prompt": ["a, b"] * 48, "prefix": [f"fox {n}" for n in range(48)],
+                             "split": ["validation"] * 48})
+    assert "more than 48 validation prefixes, and the corpus has 48" in refused(
+        {"ppo.final_policy": "best"}, concatenate_datasets([corpus(64), few]))
+    refuse_early(load_profile("tiny"), concatenate_datasets([corpus(64), few]))
+    one = Dataset.from_dict({"prompt": ["a, b"], "prefix": ["one more"], "split": ["validation"]})
+    refuse_early(load_profile("tiny", {"ppo.final_policy": "best"}), concatenate_datasets([corpus(64), few, one]))
 
 
 def test_a_policy_without_keys_and_values_cannot_be_decoded(tmp_path):

@@ -75,7 +75,7 @@ class PPOConfig:
     vf_learning_rate: float = 0.0    # of the critic; 0: learning_rate
     vf_max_grad_norm: float = 1.0    # a longer gradient of the critic is shortened to this
     cliprange: float = 0.2           # of the ratio of a token's new to old probability (PPO, GRPO)
-    sequence_cliprange: float = 0.2  # of the ratio of a whole completion's (RLOO)
+    sequence_cliprange: float = 1.0  # of the ratio of a whole completion's (RLOO), a product of its tokens' ratios
     cliprange_value: float = 0.2
     gamma: float = 1.0
     lam: float = 0.95                # GAE's lambda

@@ -175,17 +175,25 @@ def refuse_full(section: str, policy: PolicyConfig, max_new_tokens: int) -> None
 
 
 def refuse_few_prefixes(config: Profile, dataset: Dataset) -> None:
-    """Raise where PPO's split has fewer prefixes that the policy can read than an update needs."""
-    from npkit.text.policy import early_tokenizer, fits
-    prompts, prefixes = ([row[column] for row in dataset if row["split"] == split]
-                         for column, split in (("prompt", "sft"), ("prefix", "ppo")))
-    prefixes, tokenizer = list(dict.fromkeys(prefixes)), early_tokenizer(config.policy, prompts)
-    if tokenizer:
-        prefixes = [prefix for prefix, ok in
-                    zip(prefixes, fits(tokenizer, prefixes, config.policy.max_prefix_tokens), strict=True) if ok]
-    if len(prefixes) < config.ppo.episodes_per_update:
-        raise NpkitError(f"PPO needs at least as many prefixes as ppo.episodes_per_update = "
-                         f"{config.ppo.episodes_per_update}, and the corpus leaves {len(prefixes)} of at most "
-                         f"policy.max_prefix_tokens = {config.policy.max_prefix_tokens} tokens for it: raise "
-                         f"data.ppo_share (now {config.data.ppo_share:g}), use a larger corpus, or lower "
-                         "ppo.episodes_per_update")
+    """Raise where PPO has fewer prefixes that the policy can read than an update, or the choice of the best, needs."""
+    from npkit.text.policy import early_tokenizer
+    tokenizer = early_tokenizer(config.policy, [row["prompt"] for row in dataset if row["split"] == "sft"])
+    found, needed = count_prefixes(dataset, "ppo", tokenizer, config.policy), config.ppo.episodes_per_update
+    if found < needed:
+        raise NpkitError(f"PPO needs at least as many prefixes as ppo.episodes_per_update = {needed}, and the corpus "
+                         f"leaves {found} of at most policy.max_prefix_tokens = {config.policy.max_prefix_tokens} "
+                         f"tokens for it: raise data.ppo_share (now {config.data.ppo_share:g}), use a larger corpus, "
+                         "or lower ppo.episodes_per_update")
+    validation = count_prefixes(dataset, "validation", tokenizer, config.policy)
+    if config.ppo.final_policy == "best" and validation <= NUM_SHOWN:
+        raise NpkitError(f"ppo.final_policy best needs more than {NUM_SHOWN} validation prefixes, and the corpus has "
+                         f"{validation}: raise data.validation_share (now {config.data.validation_share:g}), use a "
+                         "larger corpus, or take the last policy")
+
+
+def count_prefixes(dataset: Dataset, split: str, tokenizer: PreTrainedTokenizerFast | None, policy: PolicyConfig
+                   ) -> int:
+    """Return the number of different prefixes of a split that fit; of all where nobody knows the tokens yet."""
+    from npkit.text.policy import fits
+    prefixes = list(dict.fromkeys(row["prefix"] for row in dataset if row["split"] == split))
+    return sum(fits(tokenizer, prefixes, policy.max_prefix_tokens)) if tokenizer and prefixes else len(prefixes)
