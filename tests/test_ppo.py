@@ -10,7 +10,7 @@ from torch import tensor
 from transformers import GPT2LMHeadModel
 
 from npkit.errors import NpkitError, PrefixTooLong
-from npkit.study.profiles import PPOConfig, override
+from npkit.study.profiles import PPOConfig, load_profile, override
 from npkit.text.policy import load_policy, sequence_logprobs
 from npkit.training.ppo import ActorCritic, parameter_groups, update
 from npkit.training.ppo_math import (
@@ -373,6 +373,22 @@ def test_a_toy_reward_is_learnt(policy, tokenizer, tmp_path):
     first, last = (sum(row["objective/score"] for row in part) / 4 for part in (rows[:4], rows[-4:]))
     assert last > first + 0.15, f"share of letters a: {first:.2f} -> {last:.2f}"
     assert rows[-1]["policy/entropy"] < rows[0]["policy/entropy"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_sampling_reference_and_learning_share_a_precision(policy, tokenizer, tmp_path, precision):
+    dtypes = set()
+    policy.transformer.h[0].mlp.c_fc.register_forward_hook(lambda module, inputs, output: dtypes.add(output.dtype))
+    rows = train(policy, tokenizer, tmp_path, config=override(CONFIG, precision=precision, num_updates=1))
+    assert dtypes == {getattr(torch, precision)}
+    assert rows[0]["objective/kl"] == 0, "policy and reference are the same yet"
+    assert policy.transformer.wte.weight.dtype == torch.float32
+
+
+def test_an_unknown_precision_is_refused():
+    for section in ("sft", "ppo"):
+        with pytest.raises(NpkitError, match=f"{section}.precision is one of float32, bfloat16, got 'fp8'"):
+            load_profile("tiny", {f"{section}.precision": "fp8"})
 
 
 # 5. A checkpoint's own settings --------------------------------------------------------------------------------------

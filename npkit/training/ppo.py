@@ -139,7 +139,7 @@ def minibatches(num_episodes: int, config: PPOConfig) -> Iterator[Tensor]:
 
 # 3. Trainer ----------------------------------------------------------------------------------------------------------
 class PPOTrainer(WholeCheckpoints, Trainer):
-    """Trainer whose step is one PPO update; a checkpoint is a plain GPT-2 folder with the critic beside it."""
+    """Trainer whose step is one PPO update; a checkpoint is a plain policy's folder with the critic beside it."""
 
     def __init__(self, model: ActorCritic, ref_policy: PreTrainedModel, reward: Reward, config: PPOConfig, **arguments):
         super().__init__(model=model, data_collator=lambda rows: {"prefixes": list(rows)}, **arguments)

@@ -39,15 +39,14 @@ def train_ppo(model: PreTrainedModel, ref_model: PreTrainedModel, tokenizer: Pre
     that the rails stopped continues from there too, with the settings it is then given.
     """
     check(tokenizer, prefixes, heldout, config, max_prompt_tokens=max_prompt_tokens)
-    folder = Path(folder)
     learner = model if config.algorithm == "ppo" else copy.deepcopy(model)  # trl patches the model it trains
-    watch = [Rails(config, folder)]
+    watch, folder = [Rails(config, folder)], Path(folder)
     if heldout and config.eval_updates:
         watch += [HeldOut(learner, ref_model.eval(), tokenizer, heldout, heldout_reward or reward, config, seed=seed,
                           folder=folder)]
+    watch += callbacks
     build = ppo_trainer if config.algorithm == "ppo" else group_trainer
-    trainer = build(learner, ref_model, tokenizer, prefixes, reward, config, seed=seed, folder=folder,
-                    callbacks=[*watch, *callbacks])
+    trainer = build(learner, ref_model, tokenizer, prefixes, reward, config, seed=seed, folder=folder, callbacks=watch)
     trainer.remove_callback(PrinterCallback)  # it prints every row of the log
     with warnings.catch_warnings():  # a property that trl reads at every step
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
