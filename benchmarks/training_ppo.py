@@ -24,8 +24,9 @@ from npkit.scoring.rewards import Scorer, gain_over_prefix
 from npkit.study.profiles import JudgeConfig, PPOConfig, load_profile, override, resolve
 from npkit.text.corpus import prepare
 from npkit.text.policy import Policy, build_policy
-from npkit.training.ppo import ActorCritic, Reward, roll_out, score, update
-from npkit.training.ppo_math import estimate_advantages, token_rewards, whiten
+from npkit.training.ppo import ActorCritic, parameter_groups, update
+from npkit.training.ppo_math import estimate_advantages, whiten
+from npkit.training.rollouts import Reward, penalise, roll_out, score
 
 # ---------------------------------------------------------------- ppo
 STEPS = ("generation", "rendering", "judging", "optimisation")
@@ -55,7 +56,7 @@ class Learner:
         model, self.tokenizer = policy
         self.model, self.ref_policy, self.config, self.clock = ActorCritic(copy.deepcopy(model)), model, config, clock
         self.reward, self.scores = reward, []  # of every update
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.learning_rate)
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.model, config))
 
     def update(self, prefixes: list[str], seed: int) -> Counter:
         """Make one PPO update, as `PPOTrainer.training_step` does, and return its seconds by step and in all."""
@@ -71,8 +72,7 @@ class Learner:
     def optimise(self, rollout, scores: Tensor) -> None:
         """Step on every minibatch of every PPO epoch."""
         config = self.config
-        paid = scores - config.missing_eos_penalty * ~rollout.finished
-        rewards = token_rewards(paid, rollout.logprobs, rollout.ref_logprobs, rollout.mask, config.kl_coef)
+        _, rewards = penalise(rollout, scores, config)
         advantages, returns = estimate_advantages(rewards, rollout.values, rollout.mask, config.gamma, config.lam)
         update(self.model, self.optimizer, rollout, whiten(advantages, rollout.mask), returns, config=config)
 

@@ -23,6 +23,15 @@ def npkit_home(tmp_path, monkeypatch) -> Path:
     return home
 
 
+@pytest.fixture(autouse=True)
+def own_threads() -> Iterator[None]:
+    """Give back the CPU threads that a run's settings put in force: with another number, sums round differently."""
+    import torch
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def shared() -> Path:
     """The folder of real prompts and weights beside the repository; tests that need it skip where it is absent."""

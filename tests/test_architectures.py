@@ -4,12 +4,14 @@ import math
 import pytest
 import torch
 from datasets import Dataset
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig
 
 from npkit.errors import NpkitError
 from npkit.study.profiles import ARCHITECTURES, PolicyConfig, PPOConfig, SFTConfig, load_profile, override
 from npkit.text import policy
-from npkit.training import ppo, sft
+from npkit.training import sft
+from npkit.training.ppo import ActorCritic
+from npkit.training.reinforcement import train_ppo
 
 SIZES = PolicyConfig(num_layers=2, hidden_size=32, num_heads=2, vocab_size=320, max_prompt_tokens=48)
 PROMPTS = [f"a {subject}, {style}, {word}" for subject in ("cat", "red castle", "moon") for style in ("oil", "8 k")
@@ -67,11 +69,37 @@ def test_ppo_trains_any_of_them(name, tmp_path):
     config = PPOConfig(num_updates=2, episodes_per_update=8, minibatch_size=4, num_ppo_epochs=1, max_new_tokens=6)
     (model, tokenizer), (reference, _) = build(name), build(name)
     before = [value.clone() for value in model.parameters()]
-    rows = ppo.train_ppo(model, reference, tokenizer, ["a cat", "a red castle, oil"] * 8,
-                         lambda prefixes, completions: [text.count("a") for text in completions], config, seed=0,
-                         folder=tmp_path, max_prompt_tokens=48)
+    rows = train_ppo(model, reference, tokenizer, ["a cat", "a red castle, oil"] * 8,
+                     lambda prefixes, completions: [text.count("a") for text in completions], config, seed=0,
+                     folder=tmp_path, max_prompt_tokens=48)
     assert abs(rows[0]["objective/kl"]) < 1e-5 and math.isfinite(rows[1]["objective/kl"])
     assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters()))
+
+
+@pytest.mark.parametrize("name", [*ARCHITECTURES, "checkpoint"])
+def test_no_dropout_in_ppo(name, tmp_path):
+    """Configured as a module (GPT-2) or as a number that the attention reads (Llama, GPT-NeoX), and in a checkpoint."""
+    if name == "checkpoint":
+        config = LlamaConfig(vocab_size=320, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+                             intermediate_size=64, attention_dropout=0.5, pad_token_id=1, eos_token_id=0)
+        policy.save_policy(AutoModelForCausalLM.from_config(config), build("gpt2")[1], tmp_path)
+        model = policy.load_policy(tmp_path)[0]
+    else:
+        model = build(name)[0]
+    for part in model.modules():  # every dropout there is, in whichever way it is written
+        for field in ("p", "attention_dropout", "hidden_dropout"):
+            if isinstance(getattr(part, field, None), float):
+                setattr(part, field, 0.5)
+    ids = torch.randint(2, 300, (2, 20), generator=torch.Generator().manual_seed(0))
+    model.train()
+    if name != "mamba":  # which has none
+        assert not torch.equal(model(ids).logits, model(ids).logits), "the test needs dropout"
+    learner = ActorCritic(model).train()
+    (logits, values), (again, same) = (learner(ids, torch.ones_like(ids)) for _ in range(2))
+    assert torch.equal(logits, again) and torch.equal(values, same)
+    loss = logits.logsumexp(-1).mean()
+    loss.backward()
+    assert model.get_input_embeddings().weight.grad.abs().sum() > 0, "and it learns all the same"
 
 
 def test_settings_name_what_is_allowed():

@@ -1,5 +1,7 @@
 """Training from the command line: the artifact of the notebook, by one process or by two, killed or not."""
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,10 +14,11 @@ from safetensors.torch import load_file
 
 from npkit.__main__ import main
 from npkit.errors import NpkitError
+from npkit.findings import evaluation
 from npkit.study.artifacts import open_run
 from npkit.study.profiles import parse_settings
-from npkit.text import corpus
-from npkit.training import processes
+from npkit.text import corpus, policy
+from npkit.training import assembly, processes
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = ["data.num_prompts=500", "data.ppo_share=0.3", "policy.num_layers=2", "policy.hidden_size=32",
@@ -132,3 +135,41 @@ def test_kills_at_random_moments_change_no_bit(tmp_path):
     assert found.returncode == 0, found.stdout + found.stderr[-3000:]
     [row] = [line.split() for line in found.stdout.splitlines() if line.startswith("sft")]
     assert int(row[2]) == 4
+
+
+def test_notebook_and_command_line_call_one_function():
+    cells = json.loads((ROOT / "notebooks/04_ppo.ipynb").read_text())["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    assert code.count("assembly.write_ppo(") == code.count("assembly.ppo_prefixes(") == 1
+    assert not re.search(r"\b48\b", code), "how many prefixes are shown is said in assembly"
+
+
+def test_the_best_policy_is_chosen_on_other_prefixes_and_pictures(npkit_home, monkeypatch):
+    """Neither on those that PPO is paid for, nor on those that the notebook compares and evaluation reports."""
+    monkeypatch.setattr(assembly, "NUM_SHOWN", 4)  # of a corpus this small
+    make_data()
+    find("sft").make(lambda folder: policy.save_policy(
+        *policy.build_policy(find("sft").config.policy, ["a cat"] * 9, seed=0), folder / "model") or {})
+    run = find("ppo")
+    tokenizer = policy.load_policy(run.input("sft").path / "model")[1]
+    prefixes, shown, deciding = assembly.ppo_prefixes(run, tokenizer)
+    assert prefixes and deciding and not set(prefixes) & {*shown, *deciding} and not set(shown) & set(deciding)
+    assert len(shown) == assembly.NUM_SHOWN and len(deciding) <= run.config.ppo.eval_prefixes
+    painted = []
+
+    class Scorer:
+        """Notes the seeds that pictures are painted from."""
+
+        def known(self, names):
+            return names
+
+        def scores(self, prefixes, prompts, seed, names):
+            painted.append(seed)
+            return {name: torch.zeros(len(prompts)) for name in names}
+
+    for reward in assembly.ppo_rewards(run, Scorer()):
+        reward(["a cat"], [", vivid"])
+    assert len(set(painted)) == 2
+    for seed in range(5):
+        reported = range(evaluation.picture_seeds(seed, 1)[0], evaluation.picture_seeds(seed, 30)[-1] + 10_000)
+        assert assembly.deciding_seed(seed) not in {seed, *reported}

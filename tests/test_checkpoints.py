@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
+from transformers import TrainerCallback
 
 from npkit.errors import NpkitError
 from npkit.study.profiles import PolicyConfig, PPOConfig, SFTConfig
 from npkit.text import policy
-from npkit.training import checkpoints, ppo, sft
+from npkit.training import checkpoints, reinforcement, sft
 
 SIZES = PolicyConfig(num_layers=1, hidden_size=32, num_heads=2, vocab_size=320, max_prompt_tokens=48)
 PROMPTS = [f"a {subject}, {style}, {word}" for subject in ("cat", "moon") for style in ("oil painting", "8 k")
@@ -21,10 +22,11 @@ DATA = Dataset.from_dict({"prompt": PROMPTS * 4, "split": (["validation"] + ["sf
 CONFIG = SFTConfig(max_steps=6, batch_size=32, learning_rate=5e-3, save_steps=2)
 
 
-def train(folder: Path, sizes: PolicyConfig = SIZES):
+def train(folder: Path, sizes: PolicyConfig = SIZES, callbacks=()):
     """Train a small policy with checkpoints in `folder`; return its rows and its weights."""
     model, tokenizer = policy.build_policy(sizes, PROMPTS, seed=0)
-    rows = sft.train_sft(model, tokenizer, DATA, CONFIG, seed=0, folder=folder, max_prompt_tokens=48)
+    rows = sft.train_sft(model, tokenizer, DATA, CONFIG, seed=0, folder=folder, max_prompt_tokens=48,
+                         callbacks=callbacks)
     return rows, model.state_dict()
 
 
@@ -86,6 +88,30 @@ def test_training_goes_on_from_the_last_whole_checkpoint_to_the_same_bits(traine
     assert checkpoints.is_whole(folder / "checkpoint-6")
 
 
+class Killed(TrainerCallback):
+    """Kills the run after the step that follows its first checkpoint."""
+
+    def on_step_end(self, args, state, control, **others):
+        if state.global_step == 3:
+            raise InterruptedError
+
+
+def test_training_goes_on_with_the_threads_of_its_checkpoint(trained, tmp_path, capsys):
+    """This training's loss at step 4 is 5.172041893 by two threads and 5.172041416 by one: threads share the sums."""
+    before = torch.get_num_threads()
+    with pytest.raises(InterruptedError):
+        train(tmp_path, callbacks=[Killed()])
+    try:
+        torch.set_num_threads(before % 2 + 1)
+        rows, weights = train(tmp_path)
+        assert torch.get_num_threads() == before % 2 + 1, "only the training has the other number"
+    finally:
+        torch.set_num_threads(before)
+    assert f"was written with {before} thread(s), this run has {before % 2 + 1}" in capsys.readouterr().err
+    assert rows == trained[1]
+    assert all(torch.equal(weights[key], value) for key, value in trained[2].items())
+
+
 def test_a_finished_training_is_only_read(trained, folder):
     before = (folder / "checkpoint-6/trainer_state.json").stat().st_mtime_ns
     rows, weights = train(folder)
@@ -102,9 +128,10 @@ def test_ppo_resumed_from_its_last_update_makes_no_further_one(tmp_path):
     for _ in range(2):
         model, tokenizer = policy.build_policy(SIZES, PROMPTS, seed=0)
         ref_model, _ = policy.build_policy(SIZES, PROMPTS, seed=0)
-        rows = ppo.train_ppo(model, ref_model, tokenizer, ["a cat", "a moon"] * 10,
-                             lambda prefixes, completions: [len(text) for text in completions], config, seed=0,
-                             folder=tmp_path, max_prompt_tokens=48)
+        rows = reinforcement.train_ppo(
+            model, ref_model, tokenizer, ["a cat", "a moon"] * 10,
+            lambda prefixes, completions: [len(text) for text in completions], config, seed=0, folder=tmp_path,
+            max_prompt_tokens=48)
         found.append((rows, model.state_dict()))
     (rows, weights), (again, same) = found
     assert [row["update"] for row in rows] == [1, 2, 3]
@@ -135,6 +162,7 @@ def test_a_checkpoint_of_two_processes_is_refused_by_one(folder):
 
 FULL_DISK = """
 import resource, sys
+import torch
 from pathlib import Path
 from transformers import TrainerCallback
 sys.path.insert(0, {tests!r})
@@ -147,6 +175,7 @@ class Full(TrainerCallback):
     def on_save(self, args, state, control, **others):
         resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))  # from now on files are cut
 
+torch.set_num_threads({threads})
 model, tokenizer = policy.build_policy(own.SIZES, own.PROMPTS, seed=0)
 try:
     sft.train_sft(model, tokenizer, own.DATA, own.CONFIG, seed=0, folder=Path({folder!r}), max_prompt_tokens=48,
@@ -159,7 +188,8 @@ except NpkitError as error:
 @pytest.mark.parametrize("limit", [40_000, 150_000])
 def test_a_full_disk_is_a_sentence_and_leaves_the_last_good_checkpoint(trained, tmp_path, limit):
     """The first limit cuts the weights, the second one the optimizer's state, twice as large."""
-    code = FULL_DISK.format(tests=str(Path(__file__).parent), limit=limit, folder=str(tmp_path))
+    code = FULL_DISK.format(tests=str(Path(__file__).parent), limit=limit, folder=str(tmp_path),
+                            threads=torch.get_num_threads())
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     said = child.stderr.strip().splitlines()[-1]
     assert child.returncode == 1

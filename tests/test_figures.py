@@ -135,7 +135,7 @@ def test_training_is_five_curves_and_samples_of_the_last_update():
     samples = pd.DataFrame({"update": [1, 2, 2, 2, 2], "prefix": "a fox", "score": [9.0, 0.1, 0.7, -0.5, 0.3],
                             "completion": [", old", ", low", ", best", ", worst", ", middle"]})
     rows = training_rows()
-    rows[2]["eval/reward"] = 0.4
+    rows[2]["eval/score"] = 0.4
     figure = figures.ppo.training_curves(rows, 8, samples)
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == [*figures.ppo.CURVES.values(), "samples of update 2"]

@@ -12,7 +12,8 @@ from npkit.text import policy
 from npkit.text.policy import Policy, load_policy
 from npkit.training import sft
 from npkit.training.checkpoints import newest_checkpoint, saving
-from npkit.training.ppo import read_samples, train_ppo
+from npkit.training.reinforcement import train_ppo
+from npkit.training.rollouts import read_samples
 
 SIZES = PolicyConfig(num_layers=1, hidden_size=32, num_heads=2, vocab_size=320, max_prompt_tokens=48)
 PROMPTS = [f"a {subject}, {style}" for subject in ("cat", "castle", "moon") for style in ("oil painting", "8k")] * 4

@@ -1,10 +1,11 @@
 """Policy: tokenizer, loading, sampling that ignores order and batches, and log-probabilities worked by hand."""
+import json
 import math
 
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from npkit.errors import NpkitError, PrefixTooLong
 from npkit.study.profiles import PolicyConfig
@@ -201,3 +202,44 @@ def test_logprobs_agree_with_the_model_and_ignore_padding(built):
     assert both[0] == pytest.approx(expected, abs=1e-4)
     alone = policy.sequence_logprobs(model, tokenizer, prefixes[1:], completions[1:])
     assert both[1] == pytest.approx(alone[0], abs=1e-4)
+
+
+# Settings that a checkpoint brings along ------------------------------------------------------------------------------
+HOSTILE = {"repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "min_p": 0.9, "num_beams": 3, "top_k": 2,
+           "typical_p": 0.1, "bad_words_ids": [[40], [41]], "forced_eos_token_id": 7, "min_new_tokens": 11,
+           "exponential_decay_length_penalty": [1, 9.0], "suppress_tokens": [6, 8], "top_p": 0.2, "max_length": 3,
+           "begin_suppress_tokens": [50, 51], "sequence_bias": [[[44], -9.0]], "temperature": 9.0, "do_sample": True}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_settings_of_a_checkpoint_change_no_sample(built, tmp_path, name):
+    """Neither of one that `load_policy` reads, nor of a model that came another way."""
+    policy.save_policy(*built, tmp_path)
+    stored = json.loads((tmp_path / "generation_config.json").read_text())
+    (tmp_path / "generation_config.json").write_text(json.dumps(stored | {name: HOSTILE[name]}))
+    loaded = policy.load_policy(tmp_path)
+    default = getattr(policy.plain_generation(built[1]), name)
+    assert getattr(loaded[0].generation_config, name) == default != HOSTILE[name]
+    stranger = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert getattr(stranger.generation_config, name) == HOSTILE[name]
+    for changes in ({}, {"do_sample": False}):
+        expected = sample(built, **changes)
+        assert sample(loaded, **changes) == expected
+        assert sample((stranger, built[1]), **changes) == expected
+    assert getattr(stranger.generation_config, name) == HOSTILE[name], "a model that was lent is given back as it was"
+
+
+def test_settings_in_an_old_config_file_change_no_sample(built, tmp_path):
+    policy.save_policy(*built, tmp_path)
+    (tmp_path / "generation_config.json").unlink()
+    stored = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(stored | {"repetition_penalty": 5.0, "no_repeat_ngram_size": 1}))
+    assert sample(policy.load_policy(tmp_path)) == sample(built)
+
+
+def test_padding_is_never_written():
+    model, tokenizer = policy.build_policy(SIZES, PROMPTS, seed=0)
+    model.lm_head.bias = torch.nn.Parameter(torch.zeros(len(tokenizer)))
+    model.lm_head.bias.data[tokenizer.pad_token_id] = 50.0
+    found = policy.generate_ids(model, tokenizer, PREFIXES, max_new_tokens=6, generator_seed=0)
+    assert all(found) and not any(tokenizer.pad_token_id in row for row in found)

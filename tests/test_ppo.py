@@ -10,10 +10,11 @@ from torch import tensor
 from transformers import GPT2LMHeadModel
 
 from npkit.errors import NpkitError, PrefixTooLong
-from npkit.study.profiles import PPOConfig
+from npkit.study.profiles import PPOConfig, load_profile, override
 from npkit.text.policy import load_policy, sequence_logprobs
-from npkit.training.ppo import ActorCritic, Rollout, read_samples, roll_out, score, train_ppo, update, write_policy
+from npkit.training.ppo import ActorCritic, parameter_groups, update
 from npkit.training.ppo_math import (
+    action_logits,
     clip_fraction,
     estimate_advantages,
     explained_variance,
@@ -25,6 +26,8 @@ from npkit.training.ppo_math import (
     value_loss,
     whiten,
 )
+from npkit.training.reinforcement import train_ppo, write_policy
+from npkit.training.rollouts import Rollout, read_samples, roll_out, score
 
 ALL = tensor([[True, True, True]])
 
@@ -129,7 +132,7 @@ def test_explained_variance():
 def test_rollout_of_a_uniform_policy(uniform, tokenizer):
     torch.manual_seed(0)
     rollout = roll_out(ActorCritic(uniform), copy.deepcopy(uniform), tokenizer, PREFIXES[:8], CONFIG)
-    surprise = math.log(len(tokenizer))
+    surprise = math.log(len(tokenizer) - 1)  # padding is no action
     assert torch.allclose(rollout.logprobs, -surprise * rollout.mask)
     assert torch.allclose(rollout.entropies, surprise * rollout.mask)
     assert rollout.values.abs().max() == 0, "the value head starts at zero"
@@ -163,7 +166,7 @@ def test_sampling_and_training_agree_on_logprobs(policy, tokenizer):
     torch.manual_seed(0)
     rollout = roll_out(model, policy, tokenizer, PREFIXES[:4], CONFIG)
     sampled = out.sequences[:, ids.input_ids.shape[1]:]
-    logprobs = token_logprobs(torch.stack(out.logits, 1), sampled)
+    logprobs = token_logprobs(action_logits(torch.stack(out.logits, 1), tokenizer.pad_token_id), sampled)
     for row in range(4):
         actions = rollout.mask[row]
         assert torch.equal(rollout.input_ids[row][actions], sampled[row][: int(actions.sum())])
@@ -171,14 +174,40 @@ def test_sampling_and_training_agree_on_logprobs(policy, tokenizer):
 
 
 def test_logprobs_are_those_of_the_text(policy, tokenizer):
+    """Those of completion and EOS as text, and what padding, which is no action, leaves of every probability."""
+    policy.lm_head.bias = torch.nn.Parameter(torch.zeros(len(tokenizer)))
+    policy.lm_head.bias.data[[tokenizer.eos_token_id, *range(5, 30)]] = 4.0  # ends soon, in single letters
     torch.manual_seed(0)
-    rollout = roll_out(ActorCritic(policy), policy, tokenizer, PREFIXES[:4], CONFIG)
-    for row in range(4):
-        again = tokenizer(rollout.completions[row]).input_ids
+    rollout = roll_out(ActorCritic(policy), policy, tokenizer, PREFIXES, CONFIG)
+    compared = 0
+    for row in range(len(PREFIXES)):
+        prefix, completion = rollout.prefixes[row], rollout.completions[row]
         actions = rollout.input_ids[row][rollout.mask[row]].tolist()
-        if actions == [*again, tokenizer.eos_token_id]:
-            expected = sequence_logprobs(policy, tokenizer, [rollout.prefixes[row]], [rollout.completions[row]])[0]
+        if actions == [*tokenizer(completion).input_ids, tokenizer.eos_token_id]:
+            compared += 1
+            [expected] = sequence_logprobs(policy, tokenizer, [prefix], [completion])
+            ids = tensor([tokenizer(prefix).input_ids + actions])
+            with torch.no_grad():
+                padding = policy(ids).logits.softmax(-1)[0, -len(actions) - 1:-1, tokenizer.pad_token_id]
+            expected -= float((1 - padding).log().sum())
             assert float(rollout.logprobs[row].sum()) == pytest.approx(expected, abs=1e-4)
+    assert compared >= 8, "the test needs completions whose text gives the same tokens again"
+
+
+def test_padding_is_no_action(policy, tokenizer):
+    """A policy that would write little else never does, and no probability is left for it."""
+    policy.lm_head.bias = torch.nn.Parameter(torch.zeros(len(tokenizer)))
+    policy.lm_head.bias.data[tokenizer.pad_token_id] = 9.0
+    model, reference = ActorCritic(policy), copy.deepcopy(policy)
+    reference.lm_head.bias.data[tokenizer.pad_token_id] = -9.0  # without padding, the same policy
+    torch.manual_seed(0)
+    rollout = roll_out(model, reference, tokenizer, PREFIXES[:8], CONFIG)
+    assert not (rollout.input_ids[rollout.mask] == tokenizer.pad_token_id).any()
+    assert torch.allclose(rollout.logprobs, rollout.ref_logprobs, atol=1e-5)
+    assert rollout.entropies[rollout.mask].min() > 0.9 * math.log(len(tokenizer) - 1), "the untrained rest is even"
+    again, _ = model(rollout.input_ids, rollout.attention_mask)
+    assert torch.allclose(again.softmax(-1).sum(-1), torch.ones(1)) and not again.softmax(-1)[
+        ..., tokenizer.pad_token_id].any()
 
 
 def test_select_changes_no_number(policy, tokenizer):
@@ -191,9 +220,48 @@ def test_select_changes_no_number(policy, tokenizer):
 
 
 def test_dropout_is_off(policy):
-    ActorCritic(policy.train())
+    model = ActorCritic(policy.train()).train()
     ids = tensor([[5, 6, 7]])
     assert policy.config.resid_pdrop > 0 and torch.equal(policy(ids).logits, policy(ids).logits)
+    assert torch.equal(model(ids, torch.ones_like(ids))[1], model(ids, torch.ones_like(ids))[1])
+
+
+@pytest.mark.parametrize("vf_coef", [0.0, 5.0, 5000.0])
+def test_the_step_of_the_policy_does_not_depend_on_the_critic(policy, tokenizer, vf_coef):
+    """Each has a clip of its own: under one for both, a large value loss shortens every step of the policy."""
+    def stepped(config):
+        torch.manual_seed(0)
+        model = ActorCritic(copy.deepcopy(policy))
+        optimizer = torch.optim.SGD(parameter_groups(model, config))
+        rollout = roll_out(model, policy, tokenizer, PREFIXES[:8], config)
+        update(model, optimizer, rollout, 3 * rollout.mask, 50.0 * rollout.mask, config=config)
+        return model
+
+    calm = override(CONFIG, learning_rate=1e-2, max_grad_norm=0.5)
+    ours, theirs = stepped(override(calm, vf_coef=vf_coef)), stepped(calm)
+    assert all(torch.equal(a, b) for a, b in zip(ours.policy.parameters(), theirs.policy.parameters(), strict=True))
+    assert not torch.equal(theirs.policy.lm_head.weight, policy.lm_head.weight)
+    faster = stepped(override(calm, vf_learning_rate=2e-2))
+    moved = [(model.value_head.bias - 0).abs().item() for model in (faster, theirs)]
+    assert moved[0] > 1.5 * moved[1] > 0
+    assert torch.equal(faster.policy.lm_head.weight, theirs.policy.lm_head.weight)
+
+
+def test_both_gradients_are_clipped(policy, tokenizer):
+    """Plain gradient steps of rate 1 are no longer than their clips, each on its own side."""
+    config = override(CONFIG, learning_rate=1.0, max_grad_norm=0.01, vf_max_grad_norm=0.02, num_ppo_epochs=1,
+                      minibatch_size=8)
+    model = ActorCritic(copy.deepcopy(policy))
+    before = copy.deepcopy(model)
+    rollout = roll_out(model, policy, tokenizer, PREFIXES[:8], config)
+    update(model, torch.optim.SGD(parameter_groups(model, config)), rollout, 30.0 * rollout.mask, 50.0 * rollout.mask,
+           config=config)
+
+    def distance(ours, theirs):
+        return sum(((a - b) ** 2).sum() for a, b in zip(ours, theirs, strict=True)).sqrt().item()
+
+    assert distance(model.policy.parameters(), before.policy.parameters()) == pytest.approx(0.01, rel=1e-2)
+    assert distance(model.critic_parameters(), before.critic_parameters()) == pytest.approx(0.02, rel=1e-2)
 
 
 def test_the_first_step_moves_along_the_advantage(policy, tokenizer):
@@ -226,6 +294,13 @@ def test_a_bad_reward_is_named(policy, tokenizer, reward, words):
     rollout = roll_out(ActorCritic(policy), policy, tokenizer, ["a fox"] * 8, CONFIG)
     with pytest.raises(NpkitError, match=words):
         score(rollout, reward)
+
+
+def test_padding_that_is_eos_is_refused(policy, tokenizer, tmp_path):
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.pad_token = tokenizer.eos_token
+    with pytest.raises(NpkitError, match="no pad token of its own"):
+        train(policy, tokenizer, tmp_path)
 
 
 def test_prefixes_are_checked_before_training(policy, tokenizer, tmp_path):
@@ -298,3 +373,43 @@ def test_a_toy_reward_is_learnt(policy, tokenizer, tmp_path):
     first, last = (sum(row["objective/score"] for row in part) / 4 for part in (rows[:4], rows[-4:]))
     assert last > first + 0.15, f"share of letters a: {first:.2f} -> {last:.2f}"
     assert rows[-1]["policy/entropy"] < rows[0]["policy/entropy"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_sampling_reference_and_learning_share_a_precision(policy, tokenizer, tmp_path, precision):
+    dtypes = set()
+    policy.transformer.h[0].mlp.c_fc.register_forward_hook(lambda module, inputs, output: dtypes.add(output.dtype))
+    rows = train(policy, tokenizer, tmp_path, config=override(CONFIG, precision=precision, num_updates=1))
+    assert dtypes == {getattr(torch, precision)}
+    assert rows[0]["objective/kl"] == 0, "policy and reference are the same yet"
+    assert policy.transformer.wte.weight.dtype == torch.float32
+
+
+def test_an_unknown_precision_is_refused():
+    for section in ("sft", "ppo"):
+        with pytest.raises(NpkitError, match=f"{section}.precision is one of float32, bfloat16, got 'fp8'"):
+            load_profile("tiny", {f"{section}.precision": "fp8"})
+
+
+# 5. A checkpoint's own settings --------------------------------------------------------------------------------------
+HOSTILE = {"repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "min_p": 0.9, "num_beams": 3, "top_k": 2,
+           "typical_p": 0.1, "bad_words_ids": [[5]], "forced_eos_token_id": 7,
+           "exponential_decay_length_penalty": (1, 9.0), "suppress_tokens": [6, 8], "top_p": 0.2, "min_new_tokens": 5}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_settings_of_a_checkpoint_change_no_rollout(policy, tokenizer, name):
+    plain = copy.deepcopy(policy).eval()
+    torch.manual_seed(0)
+    expected = roll_out(ActorCritic(policy), plain, tokenizer, PREFIXES[:8], CONFIG)
+    setattr(policy.generation_config, name, HOSTILE[name])
+    torch.manual_seed(0)
+    rollout = roll_out(ActorCritic(policy), plain, tokenizer, PREFIXES[:8], CONFIG)
+    assert torch.equal(rollout.input_ids, expected.input_ids)
+    for row, keep in enumerate(rollout.mask):
+        ids = rollout.input_ids[row][rollout.attention_mask[row]]
+        with torch.no_grad():
+            logits = plain(ids[None]).logits[:, :-1]
+        logits[..., tokenizer.pad_token_id] = -math.inf
+        logprobs = token_logprobs(logits, ids[None, 1:])[0][-int(keep.sum()):]
+        assert torch.allclose(rollout.logprobs[row][keep], logprobs, atol=1e-5)

@@ -10,9 +10,10 @@ from transformers import TrainerCallback
 
 from npkit.errors import NpkitError
 from npkit.study.profiles import load_profile, override
-from npkit.text.policy import generate, load_policy
-from npkit.training.ppo import read_samples, train_ppo, write_policy
+from npkit.text.policy import generate, generate_ids, load_policy
 from npkit.training.rails import bad_rollout, bad_step, best_row, keep
+from npkit.training.reinforcement import train_ppo, write_policy
+from npkit.training.rollouts import read_samples
 
 GOOD = {"update": 3, "policy/loss": 0.1, "value/loss": 0.2, "objective/score": 1.0, "objective/kl": 4.0,
         "objective/distinct_share": 1.0}
@@ -101,6 +102,19 @@ def test_a_resumed_run_takes_its_own_learning_rate(tokenizer, tmp_path):
     assert rates.seen == [1e-3] * 3 + [2e-5] * 2
 
 
+def test_a_resumed_run_takes_its_own_learning_rate_of_the_critic(tokenizer, tmp_path):
+    class Rates(TrainerCallback):
+        def on_step_end(self, args, state, control, optimizer, **others):
+            seen.append({group["name"]: group["lr"] for group in optimizer.param_groups})
+
+    seen = []
+    with pytest.raises(Killed):
+        train(tokenizer, tmp_path, reward=killed_at(4), config=override(CONFIG, vf_learning_rate=5e-3),
+              callbacks=[Rates()])
+    train(tokenizer, tmp_path, config=override(CONFIG, vf_learning_rate=2e-3), callbacks=[Rates()])
+    assert seen == [{"policy": 1e-3, "critic": 5e-3}] * 3 + [{"policy": 1e-3, "critic": 2e-3}] * 2
+
+
 def test_a_collapsed_rollout_stops_the_run(tokenizer, tmp_path):
     greedy = override(CONFIG, temperature=1e-4, min_distinct_share=0.9)
     with pytest.raises(NpkitError, match="at update 1: the policy has collapsed.*no good checkpoint"):
@@ -118,7 +132,8 @@ def test_evaluation_does_not_change_the_training(tokenizer, tmp_path):
     quiet, expected = train(tokenizer, tmp_path / "quiet")
     watched, rows = train(tokenizer, tmp_path / "watched", config=override(CONFIG, eval_updates=1), heldout=HELDOUT)
     assert same_weights(quiet, watched)
-    assert [{name: value for name, value in row.items() if name != "eval/reward"} for row in rows] == expected
+    assert rows[0].keys() == {"update", "episodes", "step", "eval/score", "eval/reward"}
+    assert [{name: value for name, value in row.items() if "eval/" not in name} for row in rows[1:]] == expected
     assert read_samples(tmp_path / "quiet").equals(read_samples(tmp_path / "watched"))
 
 
@@ -131,12 +146,12 @@ def test_the_best_policy_is_kept_and_scores_what_its_row_says(tokenizer, tmp_pat
     assert folder.name == f"best-{best['update']:06d}"
     policy, _ = load_policy(folder)
     texts = generate(policy, tokenizer, HELDOUT, max_new_tokens=6, generator_seed=3)
-    assert sum(share_of_a(HELDOUT, texts)) / len(HELDOUT) == pytest.approx(best["eval/reward"], abs=1e-6)
+    assert sum(share_of_a(HELDOUT, texts)) / len(HELDOUT) == pytest.approx(best["eval/score"], abs=1e-6)
 
 
 def test_evaluation_follows_its_own_clock_and_the_last_update(tokenizer, tmp_path):
     _, rows = train(tokenizer, tmp_path, config=override(CONFIG, eval_updates=3), heldout=HELDOUT)
-    assert [row["update"] for row in rows if "eval/reward" in row] == [3, 4]
+    assert [row["update"] for row in rows if "eval/reward" in row] == [0, 3, 4]
     _, rows = train(tokenizer, tmp_path / "off", config=override(CONFIG, eval_updates=0), heldout=HELDOUT)
     assert best_row(rows) is None
 
@@ -151,18 +166,61 @@ def test_a_killed_run_keeps_the_same_best_policy(tokenizer, tmp_path):
     assert (whole / "model.safetensors").read_bytes() == (broken / "model.safetensors").read_bytes()
 
 
-def test_the_final_policy_is_the_last_one_unless_the_setting_says_best(tokenizer, tmp_path):
-    def reward(prefixes, completions):  # held-out prefixes like the policy less and less
-        calls.append(1)
-        return [-len(calls)] * len(prefixes) if prefixes == HELDOUT else share_of_a(prefixes, completions)
-
+def scores_that_peak_at(evaluation: int):
+    """Return a reward of held-out prefixes that is highest at one evaluation, whatever is written."""
     calls = []
-    last, _ = train(tokenizer, tmp_path / "last", config=EVALUATED, heldout=HELDOUT, reward=reward)
+
+    def reward(prefixes, completions):
+        calls.append(1)
+        return [-100 * abs(len(calls) - evaluation)] * len(prefixes)
+
+    return reward
+
+
+def test_the_final_policy_is_the_last_one_unless_the_setting_says_best(tokenizer, tmp_path):
+    last, _ = train(tokenizer, tmp_path / "last", config=EVALUATED, heldout=HELDOUT,
+                    heldout_reward=scores_that_peak_at(2))
     best, rows = train(tokenizer, tmp_path / "best", config=override(EVALUATED, final_policy="best"), heldout=HELDOUT,
-                       reward=reward)
+                       heldout_reward=scores_that_peak_at(2))
     assert best_row(rows)["update"] == 1
     assert not same_weights(last, best)
     assert same_weights(best, load_policy(tmp_path / "best" / "best-000001")[0])
+
+
+def test_the_policy_that_training_began_with_is_a_candidate(tokenizer, tmp_path):
+    best, rows = train(tokenizer, tmp_path, config=override(EVALUATED, final_policy="best"), heldout=HELDOUT,
+                       heldout_reward=scores_that_peak_at(1))
+    assert best_row(rows)["update"] == 0
+    assert same_weights(best, toy_policy(tokenizer))
+    assert [path.name for path in tmp_path.glob("best-*")] == ["best-000000"]
+
+
+def test_the_best_is_chosen_by_the_penalised_score(tokenizer, tmp_path):
+    """Score less penalty less `kl_coef` x KL, recomputed from the kept policy; at update 0 there is no KL."""
+    config = override(EVALUATED, kl_coef=0.3, missing_eos_penalty=0.7)
+    _, rows = train(tokenizer, tmp_path, config=config, heldout=HELDOUT)
+    best = best_row(rows)
+    (policy, _), reference = load_policy(tmp_path / f"best-{best['update']:06d}"), toy_policy(tokenizer)
+    prefix_ids = tokenizer(HELDOUT)["input_ids"]
+    ids = generate_ids(policy, tokenizer, HELDOUT, max_new_tokens=6, generator_seed=3)
+    paid = []
+    for prefix, written in zip(prefix_ids, ids):
+        finished = written[-1] == tokenizer.eos_token_id
+        chosen = written[:-1] if finished else written
+        gains = [text_logprob(model, prefix, written, tokenizer.pad_token_id) for model in (policy, reference)]
+        [judged] = share_of_a([""], [tokenizer.decode(chosen)])
+        paid.append(judged - 0.7 * (not finished) - 0.3 * (gains[0] - gains[1]))
+    assert sum(paid) / len(paid) == pytest.approx(best["eval/reward"], abs=1e-4)
+    without_penalties = [row for row in rows if row["eval/score"] == row["eval/reward"]]
+    assert not without_penalties, "the test needs penalties"
+
+
+def text_logprob(model, prefix: list[int], written: list[int], pad_token_id: int) -> float:
+    """Return the log-probability of tokens after a prefix, padding being impossible."""
+    with torch.no_grad():
+        logits = model.eval()(torch.tensor([prefix + written])).logits[0, len(prefix) - 1:-1]
+    logits[:, pad_token_id] = -math.inf
+    return logits.log_softmax(-1)[range(len(written)), written].sum().item()
 
 
 def test_best_without_held_out_prefixes_is_refused(tokenizer, tmp_path):

@@ -68,8 +68,8 @@ def training_curves(rows: Sequence[Mapping[str, float]] | pd.DataFrame, num_upda
     for axes in panels.flat[len(curves):]:
         axes.set_axis_off()
     panels[0, 0].axhline(0, color=MUTED, lw=1, ls="--")
-    if "eval/reward" in table:
-        panels[0, 0].plot(table["update"], table["eval/reward"], "D", color=VARIANT_STYLE["sft+nl"].color, ms=5,
+    if "eval/score" in table:
+        panels[0, 0].plot(table["update"], table["eval/score"], "D", color=VARIANT_STYLE["sft+nl"].color, ms=5,
                           label="held-out prefixes")
         panels[0, 0].legend()
     if samples is not None and len(samples):

@@ -15,6 +15,7 @@ KINDS = {float: "a number", int: "a whole number", str: "a string", bool: "true 
 ARCHITECTURES = ("gpt2", "llama", "gpt_neox", "mamba")
 JUDGE_KINDS = ("pickscore", "aesthetic", "clipscore", "text_function")
 ALGORITHMS, FINAL_POLICIES = ("ppo", "grpo", "rloo"), ("last", "best")
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ class SFTConfig:
     warmup_share: float = 0.05       # share of the steps with a rising learning rate
     weight_decay: float = 0.01
     save_steps: int = 100            # a checkpoint to resume from, every so many steps
+    precision: str = "float32"       # or bfloat16 (by autocast; weights stay float32), the same on every device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +67,13 @@ class PPOConfig:
     max_new_tokens: int
     num_ppo_epochs: int = 4
     learning_rate: float = 5e-5
+    max_grad_norm: float = 1.0       # a longer gradient of the policy is shortened to this
     kl_coef: float = 0.2             # weight of the log-ratio to the reference policy
-    vf_coef: float = 0.5             # weight of the value loss
-    cliprange: float = 0.2
+    vf_coef: float = 0.5             # weight of the value loss; moves the critic alone, which shares nothing
+    vf_learning_rate: float = 0.0    # of the critic; 0: learning_rate
+    vf_max_grad_norm: float = 1.0    # a longer gradient of the critic is shortened to this
+    cliprange: float = 0.2           # of the ratio of a token's new to old probability (PPO, GRPO)
+    sequence_cliprange: float = 1.0  # of the ratio of a whole completion's (RLOO), a product of its tokens' ratios
     cliprange_value: float = 0.2
     gamma: float = 1.0
     lam: float = 0.95                # GAE's lambda
@@ -83,11 +89,17 @@ class PPOConfig:
     eval_prefixes: int = 32          # held-out prefixes scored; pictures are painted in whole batches anyway
     final_policy: str = "last"       # what later stages use: the last policy, or the best on held-out prefixes
     reward_weights: str = ""         # several judges: "pickscore:1, aesthetic:0.5"; empty: reward_judge alone
+    precision: str = "float32"       # or bfloat16 (by autocast; weights stay float32), the same on every device
 
     @property
     def weights(self) -> dict[str, float]:
         """The judges whose gains over the prefix make the score, with their weights."""
         return parse_weights(self.reward_weights) if self.reward_weights else {self.reward_judge: 1.0}
+
+    @property
+    def critic_learning_rate(self) -> float:
+        """The critic's learning rate: its own, or the policy's."""
+        return self.vf_learning_rate or self.learning_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,6 +314,10 @@ def _check(profile: Profile) -> None:
     if profile.ppo.reward_judge not in profile.ppo.weights:
         raise NpkitError(f"ppo.reward_weights {profile.ppo.reward_weights!r} leaves out ppo.reward_judge "
                          f"{profile.ppo.reward_judge!r}, the paid judge that figures show: weigh it, or name another")
+    for section in ("sft", "ppo"):
+        if getattr(profile, section).precision not in PRECISIONS:
+            raise NpkitError(f"{section}.precision is one of {', '.join(PRECISIONS)}, got "
+                             f"{getattr(profile, section).precision!r}")
     _check_ppo(profile.ppo)
 
 

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -107,8 +108,15 @@ def with_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -
         tokenizer.add_special_tokens({"pad_token": PAD})
         if len(tokenizer) > model.get_input_embeddings().num_embeddings:
             append_mean_token(model)
-    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config = plain_generation(tokenizer)
     return model, tokenizer
+
+
+def plain_generation(tokenizer: PreTrainedTokenizerFast, **settings) -> GenerationConfig:
+    """Return transformers' defaults with `settings`, EOS as the end, and without padding among the tokens to write."""
+    return GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+                            bos_token_id=tokenizer.bos_token_id, suppress_tokens=[tokenizer.pad_token_id], **settings)
 
 
 @torch.no_grad()
@@ -122,6 +130,26 @@ def append_mean_token(model: PreTrainedModel) -> None:
 def is_recurrent(model: PreTrainedModel) -> bool:
     """Say whether the model carries a state from token to token, which no mask resets where a new prompt begins."""
     return model._is_stateful
+
+
+def is_recurrent_kind(config: PolicyConfig) -> bool:
+    """Say whether a policy of these settings will be recurrent; False of one that is not on this machine yet."""
+    try:
+        found = (AutoConfig.from_pretrained(resolve(config.pretrained), local_files_only=True) if config.pretrained
+                 else AutoConfig.for_model(config.architecture))
+    except (OSError, ValueError):
+        return False
+    return MODEL_FOR_CAUSAL_LM_MAPPING[type(found)]._is_stateful
+
+
+def early_tokenizer(config: PolicyConfig, prompts: Iterable[str]) -> PreTrainedTokenizerFast | None:
+    """Return the tokenizer that a policy of these settings will have; None of one that is not on this machine yet."""
+    if not config.pretrained:
+        return train_tokenizer(prompts, config.vocab_size)
+    try:
+        return AutoTokenizer.from_pretrained(resolve(config.pretrained), local_files_only=True)
+    except (OSError, ValueError):
+        return None
 
 
 def max_tokens(model: PreTrainedModel) -> int:
@@ -182,6 +210,25 @@ def evaluating(model: PreTrainedModel) -> Iterator[None]:
 
 
 # 3. Sample -----------------------------------------------------------------------------------------------------------
+def draw(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prefix_ids: Sequence[Sequence[int]],
+         noise: Sequence[LogitsProcessor] = (), **settings) -> list[list[int]]:
+    """Return the ids that follow each prefix, EOS included, by these generation settings and by no others.
+
+    transformers completes a configuration by the model's own: a checkpoint that was saved with, say, a repetition
+    penalty would sample from another distribution than the one whose log-probabilities a training computes.
+    """
+    ids, mask = pad(prefix_ids, model, "left")
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        with evaluating(model):
+            tokens = model.generate(ids, attention_mask=mask, logits_processor=list(noise),
+                                    generation_config=plain_generation(tokenizer, **settings))
+    finally:
+        model.generation_config = own
+    rows, eos = tokens[:, ids.shape[1]:].tolist(), tokenizer.eos_token_id
+    return [row[:row.index(eos) + 1] if eos in row else row for row in rows]  # what follows EOS is padding
+
+
 class GumbelNoise(LogitsProcessor):
     """Makes sampling of greedy decoding: the argmax of logits / temperature + Gumbel noise is a draw from the softmax.
 
@@ -207,27 +254,29 @@ def row_generators(prefixes: Sequence[str], generator_seed: int) -> list[torch.G
     return generators
 
 
-def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str], *,
-             max_new_tokens: int, generator_seed: int, temperature: float = 1.0, do_sample: bool = True,
-             batch_size: int = 64) -> list[str]:
-    """Return a completion for each prefix, sampled at `temperature` or the likeliest token by token.
-
-    Neither the order nor the batches change a completion (but for rounding: padding moves the last bit of a logit).
-    """
+def generate_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str], *,
+                 max_new_tokens: int, generator_seed: int, temperature: float = 1.0, do_sample: bool = True,
+                 batch_size: int = 64) -> list[list[int]]:
+    """Return the ids of a completion for each prefix, EOS included where it ended; see `generate`."""
     if temperature <= 0:
         raise NpkitError(f"temperature must be above 0, got {temperature}; do_sample=False takes the likeliest tokens")
     prefix_ids = encode_prefixes(tokenizer, prefixes, max_tokens(model) - max_new_tokens)
-    settings = GenerationConfig(
-        max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, suppress_tokens=[tokenizer.pad_token_id],
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
-    rows, completions = list(zip(prefix_ids, row_generators(prefixes, generator_seed))), []
+    rows, found = list(zip(prefix_ids, row_generators(prefixes, generator_seed))), []
     for batch in batches(rows, batch_size):
-        ids, mask = pad([ids for ids, _ in batch], model, "left")
         noise = [GumbelNoise([generator for _, generator in batch], temperature)] if do_sample else []
-        with evaluating(model):
-            tokens = model.generate(ids, attention_mask=mask, generation_config=settings, logits_processor=noise)
-        completions += tokenizer.batch_decode(tokens[:, ids.shape[1]:], skip_special_tokens=True)
-    return completions
+        found += draw(model, tokenizer, [ids for ids, _ in batch], noise, max_new_tokens=max_new_tokens)
+    return found
+
+
+def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str], **options
+             ) -> list[str]:
+    """Return a completion for each prefix, sampled at `temperature` or the likeliest token by token.
+
+    Neither the order nor the batches change a completion (but for rounding: padding moves the last bit of a logit).
+    `options` are those of `generate_ids`.
+    """
+    found = generate_ids(model, tokenizer, prefixes, **options)
+    return [tokenizer.decode(ids, skip_special_tokens=True) for ids in found]
 
 
 # 4. Score ------------------------------------------------------------------------------------------------------------

@@ -1,17 +1,25 @@
-"""Training from the command line: the stages sft and ppo without their notebooks, in one process or several."""
-from collections.abc import Callable, Mapping
+"""Assembly: the trainings of notebooks 02 and 04, put together once, for notebook, command line and plan."""
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from transformers import TrainerCallback
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
 from npkit.errors import NpkitError
 from npkit.study import artifacts
 from npkit.study.artifacts import STAGES, Artifact, Run
+from npkit.study.profiles import PolicyConfig, Profile
 from npkit.training import processes
 
-NOTEBOOKS_OWN = 48  # validation prefixes that notebook 04 shows, before those that decide which policy is best
+if TYPE_CHECKING:
+    from npkit.scoring.rewards import Scorer  # these import torch and diffusers, which a plan does not need
+    from npkit.training.rollouts import Reward
+
+NUM_SHOWN = 48  # validation prefixes that notebook 04 compares policies on; the next decide which policy is best
 
 
+# 1. From the command line, in one process or several -----------------------------------------------------------------
 def train(stage: str, profile: str, seed: int = 0, settings: Mapping[str, object] | None = None,
           num_processes: int = 0) -> Artifact:
     """Return the artifact of a training, made by all processes at work where there is none.
@@ -25,7 +33,8 @@ def train(stage: str, profile: str, seed: int = 0, settings: Mapping[str, object
     if num_processes not in (0, processes.count()):
         raise NpkitError(f"--processes {num_processes}, but {processes.count()} at work: start them with "
                          f"torchrun --nproc-per-node {num_processes} -m npkit train {stage}")
-    return make_together(run, lambda folder: write_sft(run, folder) if stage == "sft" else write_ppo(run, folder))
+    return make_together(run, lambda folder: write_sft(run, folder) if stage == "sft"
+                         else load_and_write_ppo(run, folder))
 
 
 def make_together(run: Run, function: Callable[[Path], dict[str, float]]) -> Artifact:
@@ -55,33 +64,17 @@ def write_sft(run: Run, folder: Path) -> dict[str, float]:
                             callbacks=progress(sft.ProgressLines(every=100)))
 
 
-def write_ppo(run: Run, folder: Path) -> dict[str, float]:
-    """Train the PPO policy as notebook 04 does; return its metrics."""
+def load_and_write_ppo(run: Run, folder: Path) -> dict[str, float]:
+    """Train the PPO policy as notebook 04 does, which loads the same parts in cells of its own; return its metrics."""
     from npkit.scoring import images, judges
     from npkit.scoring.cache import shared_cache
-    from npkit.scoring.rewards import Scorer, gain_over_prefix
-    from npkit.text.policy import fits, load_policy
-    from npkit.training import ppo
+    from npkit.scoring.rewards import Scorer
+    from npkit.text.policy import load_policy
     (policy, tokenizer), (ref_policy, _) = (load_policy(run.input("sft").path / "model") for _ in range(2))
-    prompts, config = run.input("data").table("prompts"), run.config.ppo
-
-    def prefixes_of(split: str) -> list[str]:
-        prefixes = prompts.loc[prompts["split"] == split, "prefix"].unique().tolist()
-        return [prefix for prefix, ok in zip(prefixes, fits(tokenizer, prefixes, run.config.policy.max_prefix_tokens))
-                if ok]
-
     image_model = images.load_image_model(run.config.images, run.device)
     scorer = Scorer(image_model, judges.load_judges(run.config, run.device), shared_cache())
-    deciding = prefixes_of("validation")[NOTEBOOKS_OWN:][:config.eval_prefixes]
-    rows = ppo.train_ppo(
-        policy.to(run.device), ref_policy.to(run.device), tokenizer, prefixes_of("ppo"),
-        gain_over_prefix(scorer, config.weights, run.seed), config, seed=run.seed, folder=run.scratch,
-        max_prompt_tokens=run.config.policy.max_prompt_tokens, heldout=deciding, callbacks=progress(UpdateLines()))
-    if not processes.is_main():
-        return {}
-    samples = ppo.read_samples(run.scratch)
-    metrics = ppo.write_policy(folder, policy, tokenizer, rows, samples, run.scratch)
-    return metrics | {"images/truncated": image_model.truncated_share(list(samples["prefix"] + samples["completion"]))}
+    return write_ppo(run, folder, policy=policy.to(run.device), ref_policy=ref_policy.to(run.device),
+                     tokenizer=tokenizer, scorer=scorer, callbacks=progress(UpdateLines()))
 
 
 class UpdateLines(TrainerCallback):
@@ -96,3 +89,111 @@ class UpdateLines(TrainerCallback):
 def progress(callback: TrainerCallback) -> list[TrainerCallback]:
     """Return the callbacks of this process: the main one alone prints."""
     return [callback] if processes.is_main() else []
+
+
+# 2. PPO, for notebook and command line -------------------------------------------------------------------------------
+def ppo_prefixes(run: Run, tokenizer: PreTrainedTokenizerFast) -> tuple[list[str], list[str], list[str]]:
+    """Return the prefixes that PPO trains on, those that notebook 04 shows, those that decide which policy is best."""
+    from npkit.text.policy import fits
+    prompts = run.input("data").table("prompts")
+
+    def of_split(name: str) -> list[str]:
+        prefixes = prompts.loc[prompts["split"] == name, "prefix"].unique().tolist()
+        fitting = fits(tokenizer, prefixes, run.config.policy.max_prefix_tokens)
+        return [prefix for prefix, ok in zip(prefixes, fitting, strict=True) if ok]
+
+    validation = of_split("validation")
+    return of_split("ppo"), validation[:NUM_SHOWN], validation[NUM_SHOWN:][:run.config.ppo.eval_prefixes]
+
+
+def ppo_rewards(run: Run, scorer: "Scorer") -> "tuple[Reward, Reward]":
+    """Return the reward that PPO is paid, and the same on other pictures, by which the best policy is chosen.
+
+    A policy may have learnt what the noise of its own pictures likes; evaluation has seeds of its own as well.
+    """
+    from npkit.scoring.rewards import gain_over_prefix
+    return tuple(gain_over_prefix(scorer, run.config.ppo.weights, seed) for seed in (run.seed, deciding_seed(run.seed)))
+
+
+def deciding_seed(seed: int) -> int:
+    """Return the picture seed of the held-out prefixes, far from training's and from evaluation's."""
+    return 1_000_000 * (seed + 1) + 500_000
+
+
+def write_ppo(run: Run, folder: Path, *, policy: PreTrainedModel, ref_policy: PreTrainedModel,
+              tokenizer: PreTrainedTokenizerFast, scorer: "Scorer", callbacks: Sequence[TrainerCallback] = ()
+              ) -> dict[str, float]:
+    """Train `policy` in place by `ppo.algorithm` and fill the artifact's folder; return its metrics.
+
+    Of several processes only the main one writes; the others return nothing.
+    """
+    from npkit.training.reinforcement import train_ppo, write_policy
+    from npkit.training.rollouts import read_samples
+    prefixes, _, deciding = ppo_prefixes(run, tokenizer)
+    reward, deciding_reward = ppo_rewards(run, scorer)
+    rows = train_ppo(policy, ref_policy, tokenizer, prefixes, reward, run.config.ppo, seed=run.seed, folder=run.scratch,
+                     max_prompt_tokens=run.config.policy.max_prompt_tokens, heldout=deciding,
+                     heldout_reward=deciding_reward, callbacks=callbacks)
+    if not processes.is_main():
+        return {}
+    samples = read_samples(run.scratch)
+    metrics = write_policy(folder, policy, tokenizer, rows, samples, run.scratch)
+    truncated = scorer.image_model.truncated_share(list(samples["prefix"] + samples["completion"]))
+    return metrics | {"images/truncated": truncated}
+
+
+# 3. Before anything is trained ---------------------------------------------------------------------------------------
+def refuse_early(config: Profile, dataset: Dataset, stages: Collection[str] = tuple(STAGES)) -> None:
+    """Raise for what one of the planned `stages` would refuse, after minutes of training, in settings or corpus.
+
+    `dataset` is the corpus as stage `data` writes it: columns prompt, prefix, completion and split.
+    """
+    if "neurologic" in stages:
+        refuse_recurrent(config.policy)
+    for stage in ("ppo", "neurologic", "evaluation"):
+        if stage in stages and (stage == "ppo" or not config.policy.pretrained):  # which may read longer prompts
+            refuse_full(stage, config.policy, getattr(config, stage).max_new_tokens)
+    if "ppo" in stages:
+        refuse_few_prefixes(config, dataset)
+
+
+def refuse_recurrent(config: PolicyConfig) -> None:
+    """Raise where the policy is of a kind that NeuroLogic decoding cannot read: one without keys and values."""
+    from npkit.text.policy import is_recurrent_kind
+    if is_recurrent_kind(config):
+        raise NpkitError(f"policy {config.pretrained or config.architecture!r} keeps no keys and values of past "
+                         f"tokens, which {STAGES['neurologic'].notebook} needs: choose another (gpt2, llama and "
+                         f"gpt_neox keep them), or plan less with --until {STAGES['ppo'].notebook}")
+
+
+def refuse_full(section: str, policy: PolicyConfig, max_new_tokens: int) -> None:
+    """Raise where the longest prefix allowed leaves no room for the completion."""
+    if policy.max_prefix_tokens + max_new_tokens > policy.max_prompt_tokens:
+        raise NpkitError(f"policy.max_prefix_tokens {policy.max_prefix_tokens} and {section}.max_new_tokens "
+                         f"{max_new_tokens} are more than policy.max_prompt_tokens {policy.max_prompt_tokens}: "
+                         "lower one of the first two, or raise the last")
+
+
+def refuse_few_prefixes(config: Profile, dataset: Dataset) -> None:
+    """Raise where PPO has fewer prefixes that the policy can read than an update, or the choice of the best, needs."""
+    from npkit.text.policy import early_tokenizer
+    tokenizer = early_tokenizer(config.policy, [row["prompt"] for row in dataset if row["split"] == "sft"])
+    found, needed = count_prefixes(dataset, "ppo", tokenizer, config.policy), config.ppo.episodes_per_update
+    if found < needed:
+        raise NpkitError(f"PPO needs at least as many prefixes as ppo.episodes_per_update = {needed}, and the corpus "
+                         f"leaves {found} of at most policy.max_prefix_tokens = {config.policy.max_prefix_tokens} "
+                         f"tokens for it: raise data.ppo_share (now {config.data.ppo_share:g}), use a larger corpus, "
+                         "or lower ppo.episodes_per_update")
+    validation = count_prefixes(dataset, "validation", tokenizer, config.policy)
+    if config.ppo.final_policy == "best" and validation <= NUM_SHOWN:
+        raise NpkitError(f"ppo.final_policy best needs more than {NUM_SHOWN} validation prefixes, and the corpus has "
+                         f"{validation}: raise data.validation_share (now {config.data.validation_share:g}), use a "
+                         "larger corpus, or take the last policy")
+
+
+def count_prefixes(dataset: Dataset, split: str, tokenizer: PreTrainedTokenizerFast | None, policy: PolicyConfig
+                   ) -> int:
+    """Return the number of different prefixes of a split that fit; of all where nobody knows the tokens yet."""
+    from npkit.text.policy import fits
+    prefixes = list(dict.fromkeys(row["prefix"] for row in dataset if row["split"] == split))
+    return sum(fits(tokenizer, prefixes, policy.max_prefix_tokens)) if tokenizer and prefixes else len(prefixes)

@@ -1,11 +1,13 @@
 """Checkpoints: what a killed training goes on from; one that is torn is never used, one of another model refused."""
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
+import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PreTrainedModel, TrainerState
 
@@ -13,7 +15,7 @@ from npkit.errors import NpkitError
 from npkit.training import processes
 
 TRAINER_STATE = "trainer_state.json"
-PROCESSES = "processes.json"  # how many wrote the checkpoint: each left a file of its generators' states
+PROCESSES = "processes.json"  # how many wrote the checkpoint, each with a file of its generators' states, and threads
 COMPARED = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
             "max_position_embeddings")
 
@@ -85,6 +87,27 @@ def check_processes(checkpoint: Path) -> None:
 
 
 @contextmanager
+def threads_of(checkpoint: str | None) -> Iterator[None]:
+    """Compute inside the block with as many CPU threads as wrote the checkpoint, and say so where that is a change.
+
+    Threads share a sum among them, and sums in another order round differently: with another number, the losses of a
+    resumed training would leave those of an uninterrupted one in the last digit, and from there on.
+    """
+    before = torch.get_num_threads()
+    wanted = before
+    if checkpoint:
+        wanted = json.loads(Path(checkpoint, PROCESSES).read_text()).get("num_threads", before)
+    if wanted != before:
+        print(f"{checkpoint} was written with {wanted} thread(s), this run has {before}: it goes on with {wanted}, "
+              "to the same bits", file=sys.stderr)
+    torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def saving(path: Path) -> Iterator[None]:
     """Remove the half of a file or folder that could not be written whole, and raise a sentence that says why."""
     try:
@@ -101,11 +124,16 @@ class WholeCheckpoints:
     """Mixin of a Trainer: a checkpoint knows how many processes wrote it, and one that cannot be written says so."""
 
     def train_on(self, model: PreTrainedModel) -> None:
-        """Train to the last step, from the newest whole checkpoint on where there is one.
+        """Train to the last step, from the newest whole checkpoint on where there is one, to the same bits."""
+        found = resume_point(Path(self.args.output_dir), model)
+        with threads_of(found):
+            self.go_on(found)
+
+    def go_on(self, found: str | None) -> None:
+        """Train to the last step from a checkpoint, or from the start.
 
         Trainer itself, resumed from a last step that does not end an epoch, would make one step more.
         """
-        found = resume_point(Path(self.args.output_dir), model)
         state = found and TrainerState.load_from_json(str(Path(found, TRAINER_STATE)))
         last_step = self.args.max_steps if self.args.max_steps > 0 else state and state.max_steps
         if found and state.global_step >= last_step:
@@ -119,5 +147,6 @@ class WholeCheckpoints:
         with saving(checkpoint):
             if self.args.should_save:
                 checkpoint.mkdir(parents=True, exist_ok=True)
-                (checkpoint / PROCESSES).write_text(json.dumps({"num_processes": processes.count()}))
+                (checkpoint / PROCESSES).write_text(json.dumps({"num_processes": processes.count(),
+                                                                   "num_threads": torch.get_num_threads()}))
             super()._save_checkpoint(model, trial)

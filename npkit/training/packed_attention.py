@@ -1,4 +1,9 @@
-"""Attention inside each prompt of a packed row: a row may be long, and costs what its prompts cost."""
+"""Attention inside each prompt of a packed row: a row may be long, and costs what its prompts cost.
+
+Batches of prompts of about one length, in an order made beforehand, need no such thing and are as fast (on
+GlyphWorld's prompts 2.0 times padding, packed rows 1.8). They teach worse: a batch of short prompts is no sample of
+the corpus. After one epoch over 6,000 prompts the perplexity was 12.5, of packed rows 9.9.
+"""
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -8,6 +8,13 @@ from torch import Tensor
 
 from npkit.errors import NpkitError
 
+NEVER = -1e9  # a logit of probability 0, and still a number: it may be divided by a temperature, or multiplied by 0
+
+
+def action_logits(logits: Tensor, pad_token_id: int) -> Tensor:
+    """Return the logits with padding out of the choice: sampling never draws it, so it has no share of what is sure."""
+    return logits.float().index_fill(-1, torch.tensor([pad_token_id], device=logits.device), NEVER)
+
 
 def token_logprobs(logits: Tensor, token_ids: Tensor) -> Tensor:
     """Return the log-probability of each token; `logits` is (batch, time, vocabulary)."""

@@ -7,6 +7,7 @@ import os
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 
 from npkit.errors import NpkitError
@@ -51,20 +52,12 @@ def share(rows: Tensor) -> Tensor:
 
 def collect(items: list) -> list:
     """Return the items of every process, in their order."""
-    if count() == 1:
-        return items
-    found = [None] * count()
-    dist.all_gather_object(found, items)
-    return [item for part in found for item in part]
+    return gather_object(items)
 
 
 def from_main(value):
     """Return the main process's value, whatever it is."""
-    if count() == 1:
-        return value
-    values = [value]
-    dist.broadcast_object_list(values, src=0)
-    return values[0]
+    return broadcast_object_list([value])[0]
 
 
 def add_up(tensor: Tensor) -> Tensor:

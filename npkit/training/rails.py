@@ -2,17 +2,19 @@
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
 from npkit.errors import NpkitError
 from npkit.study.profiles import PPOConfig
-from npkit.text.policy import generate, save_policy
+from npkit.text.policy import encode_prefixes, generate_ids, max_tokens, save_policy
 from npkit.training import processes
 from npkit.training.checkpoints import newest_checkpoint
+from npkit.training.rollouts import PolicyAlone, Reward, describe, in_precision, penalise, score
 
 
 # 1. What stops a run -------------------------------------------------------------------------------------------------
@@ -23,10 +25,12 @@ class Rails(TrainerCallback):
         self.config, self.folder = config, Path(folder)
 
     def on_train_begin(self, args, state, control, optimizer=None, lr_scheduler=None, **others) -> None:
-        """Put the run's own learning rate in force: a checkpoint brings back that of the run that wrote it."""
+        """Put the run's own learning rates in force: a checkpoint brings back those of the run that wrote it."""
         for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] = args.learning_rate
-        lr_scheduler.base_lrs = [args.learning_rate for _ in lr_scheduler.base_lrs]
+            is_critic = group.get("name") == "critic"
+            group["lr"] = self.config.critic_learning_rate if is_critic else self.config.learning_rate
+            group["initial_lr"] = group["lr"]
+        lr_scheduler.base_lrs = [group["lr"] for group in optimizer.param_groups]
 
     def on_log(self, args, state, control, model=None, **others) -> None:
         """Raise where the update just logged, or the weights it left, say that going on is of no use."""
@@ -82,24 +86,37 @@ def bad_step(row: Mapping[str, float], model: nn.Module, config: PPOConfig) -> s
 class HeldOut(TrainerCallback):
     """Scores the policy on the same held-out prefixes every `eval_updates` updates, and keeps the best one.
 
-    Every evaluation draws with the same noise of its own, so that policies differ by what they learnt, and training
-    draws as if there were no evaluation.
+    The best is the one with the highest mean penalised score: the judge's, less the penalty for a missing EOS, less
+    `kl_coef` x KL, which is what training raises. The policy that training began with, SFT's, is a candidate (update
+    0). Every evaluation draws with the same noise of its own, so that policies differ by what they learnt, and
+    training draws as if there were no evaluation.
     """
 
-    def __init__(self, policy: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str],
-                 reward: Callable[[list[str], list[str]], Tensor], config: PPOConfig, *, seed: int, folder: Path):
-        self.policy, self.tokenizer, self.prefixes, self.reward = policy, tokenizer, list(prefixes), reward
-        self.config, self.seed, self.folder = config, seed, folder
+    def __init__(self, policy: PreTrainedModel, ref_policy: PreTrainedModel, tokenizer: PreTrainedTokenizerFast,
+                 prefixes: Sequence[str], reward: Reward, config: PPOConfig, *, seed: int, folder: Path):
+        self.policy, self.ref_policy, self.tokenizer = policy, ref_policy, tokenizer
+        self.prefixes, self.reward = list(prefixes), reward
+        self.config, self.seed, self.folder = config, seed, Path(folder)
+
+    def on_train_begin(self, args, state, control, **others) -> None:
+        """Enter the policy that training begins with as update 0; a resumed training has it among its rows."""
+        if state.global_step == 0 and state.is_world_process_zero:
+            state.log_history.append({"update": 0, "episodes": 0, "step": 0})
+            self.enter(state.log_history)
 
     def on_log(self, args, state, control, **others) -> None:
-        """Add `eval/reward` to the update's row where one is due; write the policy where it is the best so far."""
+        """Enter the policy that an update has left, where one is due."""
         row = state.log_history[-1]
         due = "update" in row and (row["update"] % self.config.eval_updates == 0
                                    or row["update"] == self.config.num_updates)
         if due and state.is_world_process_zero:
-            row["eval/reward"] = self.measure()
-            if best_row(state.log_history) is row:
-                keep(self.policy, self.tokenizer, best_folder(self.folder, row["update"]))
+            self.enter(state.log_history)
+
+    def enter(self, rows: list[dict[str, float]]) -> None:
+        """Add `eval/score` and `eval/reward` to the last row; write the policy where it is the best so far."""
+        rows[-1] |= self.measure()
+        if best_row(rows) is rows[-1]:
+            keep(self.policy, self.tokenizer, best_folder(self.folder, rows[-1]["update"]))
 
     def on_save(self, args, state, control, **others) -> None:
         """Remove the policies that a better one has followed, now that a checkpoint knows of it."""
@@ -109,11 +126,18 @@ class HeldOut(TrainerCallback):
                 if folder != best_folder(self.folder, best["update"]):
                     shutil.rmtree(folder)
 
-    def measure(self) -> float:
-        """Return the mean score of one completion of each held-out prefix."""
-        completions = generate(self.policy, self.tokenizer, self.prefixes, max_new_tokens=self.config.max_new_tokens,
-                               generator_seed=self.seed, temperature=self.config.temperature)
-        return float(self.reward(self.prefixes, completions).mean())
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """Return mean score and mean penalised score of one completion of each held-out prefix."""
+        config, models = self.config, (PolicyAlone(self.policy), self.ref_policy, self.tokenizer)
+        prefix_ids = encode_prefixes(self.tokenizer, self.prefixes, max_tokens(self.policy) - config.max_new_tokens)
+        with in_precision(config, self.policy.device):
+            completion_ids = generate_ids(self.policy, self.tokenizer, self.prefixes, generator_seed=self.seed,
+                                          max_new_tokens=config.max_new_tokens, temperature=config.temperature)
+        rollout = describe(*models, self.prefixes, prefix_ids, completion_ids, config=config)
+        scores = score(rollout, self.reward)
+        _, rewards = penalise(rollout, scores, config)
+        return {"eval/score": float(scores.mean()), "eval/reward": float(rewards.sum(1).mean())}
 
 
 def best_row(rows: Sequence[dict[str, float]]) -> dict[str, float] | None:

@@ -34,6 +34,7 @@ def prompts_of(dataset: Dataset, split: str) -> list[str]:
 def encode_prompts(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str],
                    max_prompt_tokens: int) -> list[list[int]]:
     """Return the ids of each prompt and EOS; a prompt too long loses its end, and EOS with it."""
+    # with an EOS behind its cut, the policy would learn to stop in the middle of a phrase
     ids = tokenizer(list(prompts))["input_ids"]
     return [(row + [tokenizer.eos_token_id])[:max_prompt_tokens] for row in ids]
 
@@ -92,11 +93,12 @@ class SFTTrainer(WholeCheckpoints, trl.SFTTrainer):
 def trainer_settings(config: SFTConfig, *, packing: bool, rows_per_step: int, seed: int, folder: Path, block: int,
                      on_cpu: bool) -> trl.SFTConfig:
     """Return trl's settings: steps of `rows_per_step` packed rows, many read together, or of one padded batch."""
+    # trl's defaults are for large models on a GPU: bf16 and checkpointed activations, of which a CPU knows neither
     rows = processes.divide(rows_per_step, f"the {'packed rows' if packing else 'prompts'} of a step (sft.batch_size)")
     at_once = max(number for number in range(1, rows + 1) if rows % number == 0
                   and (not packing or number * block <= max(block, TOKENS_AT_ONCE)))
     return trl.SFTConfig(
-        output_dir=str(folder), seed=seed, data_seed=seed, use_cpu=on_cpu, bf16=not on_cpu,
+        output_dir=str(folder), seed=seed, data_seed=seed, use_cpu=on_cpu, bf16=config.precision == "bfloat16",
         packing=packing, max_length=block, per_device_train_batch_size=at_once,
         gradient_accumulation_steps=rows // at_once, ddp_find_unused_parameters=False,
         num_train_epochs=config.num_epochs, max_steps=config.max_steps or -1,
@@ -110,7 +112,7 @@ def build_trainer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, se
                   callbacks: Sequence[TrainerCallback] = ()) -> SFTTrainer:
     """Return the trainer of `model` on encoded prompts, packed into rows of `BLOCK_TOKENS` or padded as they are."""
     block = max(BLOCK_TOKENS, max_prompt_tokens)
-    mean_tokens = sum(map(len, sequences)) / len(sequences)
+    mean_tokens = sum(map(len, sequences)) / len(sequences)  # a step of packed rows holds about batch_size prompts
     rows = max(1, round(config.batch_size * mean_tokens / block)) if packing else config.batch_size
     settings = trainer_settings(config, packing=packing, rows_per_step=rows, seed=seed, folder=folder, block=block,
                                 on_cpu=model.device.type == "cpu")
@@ -148,6 +150,7 @@ def train_sft(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, datase
                          for split in ("sft", "validation"))
     trainer = build_trainer(model, tokenizer, train, config, packing=not is_recurrent(model), seed=seed,
                             folder=folder, max_prompt_tokens=max_prompt_tokens, callbacks=callbacks)
+    # a recurrent policy carries its state over the border of two packed prompts: it reads padded ones
     trainer.train_on(model)
     rows = history(trainer.state.log_history)
     value = perplexity(model, validation)
