@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import time
@@ -20,6 +21,7 @@ from npkit.study import profiles
 from npkit.study.profiles import Profile
 
 FORMAT_VERSION = 1  # raise it when an artifact's layout changes: every key changes with it
+MAX_SEED = 2**32 - 1  # numpy's and pandas' generators take no larger one; torch's would
 PACKAGES = ("torch", "transformers", "trl", "diffusers", "datasets", "numpy")
 
 
@@ -101,7 +103,8 @@ class Run:
         """The command line options that lead to this run's artifacts, where they are not the default."""
         options = [f" --profile {self.config.name}"] if self.config.name != "tiny" else []
         options += [f" --seed {self.seed}"] if self.seed else []
-        return "".join(options + [f" --set {name}={value}" for name, value in self.settings.items()])
+        return "".join(options + [f" --set {shlex.quote(f'{name}={_typed_back(value)}')}"
+                                  for name, value in self.settings.items()])
 
     @cached_property
     def input_keys(self) -> dict[str, str]:
@@ -225,10 +228,15 @@ def hide_progress_bars() -> None:
 
 def open_run(stage: str, profile: str, seed: int = 0, settings: Mapping[str, object] | None = None) -> Run:
     """Return the run of a stage without touching the process: enough to find its artifact."""
-    if type(seed) is not int or seed < 0:
-        raise NpkitError(f"seed is a whole number, 0 or more, got {seed!r}")
+    check_seed(seed)
     settings = {name: value for name, value in (settings or {}).items() if value is not None}
     return Run(stage, profiles.load_profile(profile, settings), seed, settings)
+
+
+def check_seed(seed: int) -> None:
+    """Raise if not every random generator of a study takes `seed`."""
+    if type(seed) is not int or not 0 <= seed <= MAX_SEED:
+        raise NpkitError(f"seed is a whole number, 0 or more and at most {MAX_SEED}, got {seed!r}")
 
 
 def publish(draft: Path, folder: Path) -> None:
@@ -263,6 +271,11 @@ def git_commit() -> str:
         return git("rev-parse", "--short", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return "none"
+
+
+def _typed_back(value: object) -> str:
+    """Return a setting's value as `--set` reads it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _plain(section):
