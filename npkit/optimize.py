@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from npkit.scoring.rewards import Scorer  # imports diffusers: seconds that a prompt without pictures need not wait
 
 PICTURES_AT_ONCE = 2  # a prompt's and the optimised one's; a part of the cache's keys, like the batch of a study
+ORDINARY = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F) if chr(code).isalnum()}  # full-width: Ａ to A
 PICTURE_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
@@ -57,16 +58,16 @@ class Refused:
 
 # 1. Words ------------------------------------------------------------------------------------------------------------
 def tidied(text: str) -> str:
-    """Return a prompt or phrase as `corpus.tidy` leaves it, full-width letters and digits as ordinary ones.
+    """Return a prompt or phrase as `corpus.tidy` leaves it, its letters composed (NFC) and of ordinary width.
 
-    Text that was not valid UTF-8 raises: `tidy` would drop what nobody can read.
+    So a phrase typed as `８ｋ`, or with an é of two characters, is banned in the form that the policy writes. Text that
+    was not valid UTF-8 raises: `tidy` would drop what nobody can read.
     """
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise NpkitError(f"the text is not valid UTF-8 at character {error.start + 1}: {ascii(text)[:80]}") from None
-    wide = (char if not "\uff00" < char < "\uff5f" else unicodedata.normalize("NFKC", char) for char in text)
-    return tidy("".join(letter if letter.isalnum() else char for letter, char in zip(wide, text)))
+    return tidy(unicodedata.normalize("NFC", text.translate(ORDINARY)))
 
 
 def constraints_for(profile: Profile, user: Mapping[str, Sequence[str]], require: Sequence[str] = (),

@@ -89,9 +89,11 @@ def run(args: argparse.Namespace) -> int:
         import transformers
 
         from npkit import optimize as engine
+        from npkit.study.artifacts import set_threads
     transformers.utils.logging.set_verbosity_error()  # standard error is for sentences, not for progress bars
     transformers.utils.logging.disable_progress_bar()
     study, run = open_runs(args)
+    set_threads(run.config)
     out = engine.check_out(args.out) if args.out else None
     lines = read_lines(sys.stdin.buffer.read()) if args.prompt == "-" else [args.prompt]
     constraints = read_wishes(args, run)

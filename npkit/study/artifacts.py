@@ -209,11 +209,16 @@ def start(notebook: str, *, profile: str = "tiny", seed: int = 0, settings: Mapp
     if notebook not in stages:
         raise NpkitError(f"unknown notebook {notebook!r}; known: {', '.join(stages)}")
     run = open_run(stages[notebook], profile, seed, settings)
-    if run.config.runtime.num_threads:
-        import torch
-        torch.set_num_threads(run.config.runtime.num_threads)
+    set_threads(run.config)
     hide_progress_bars()
     return run
+
+
+def set_threads(config: Profile) -> None:
+    """Let torch work in as many CPU threads as the profile says: more, or fewer, round otherwise."""
+    if config.runtime.num_threads:
+        import torch
+        torch.set_num_threads(config.runtime.num_threads)
 
 
 def hide_progress_bars() -> None:

@@ -167,7 +167,7 @@ def seeds_table(profile: str, seeds: Sequence[int], settings: Mapping[str, objec
 
 
 def _signed(value: float, low: float, high: float) -> str:
-    return f"{value:+.2f} [{low:.2f}, {high:.2f}]"
+    return f"{value:+.2f} [{low:.2f}, {high:.2f}]" if value or low or high else "constant"
 
 
 def figure_list(run: Run) -> str:

@@ -35,6 +35,11 @@ class Study:
         """Where the executed copy of a notebook is, or will be."""
         return self.folder / source_of(run).name
 
+    @property
+    def noise(self) -> Path:
+        """Where what kernels say outside their notebook goes: libraries' warnings, a crash's last words."""
+        return self.folder / "kernels.log"
+
     def kept(self, run: Run) -> bool:
         """Say whether the artifact exists and the executed copy is complete and of today's notebook."""
         copy = self.executed(run)
@@ -154,7 +159,7 @@ def execute(study: Study, run: Run) -> None:
     draft = copy.with_name(f".{copy.name}")
     start = time.monotonic()
     try:
-        with mock.patch.dict(os.environ, kernel_environment(run)), quiet_papermill():
+        with mock.patch.dict(os.environ, kernel_environment(run)), quiet_papermill(), noise_into(study.noise):
             notebook = papermill.execute_notebook(
                 source_of(run), draft, {"profile": run.config.name, "seed": run.seed, "settings": dict(run.settings)},
                 kernel_name="python3", progress_bar=False, start_timeout=120, iopub_timeout=60,
@@ -180,6 +185,28 @@ def kernel_environment(run: Run) -> dict[str, str]:
     return {"NPKIT_HOME": str(home()), "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false",
             "PYDEVD_DISABLE_FILE_VALIDATION": "1"} | (
                 {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads} if threads != "0" else {})
+
+
+@contextmanager
+def noise_into(log: Path) -> Iterator[None]:
+    """Append to `log` what this process and those it starts in the block write on the terminal, past Python's streams.
+
+    A kernel inherits the terminal; its warnings would stand in the middle of a progress line.
+    """
+    with open(log, "ab") as file:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        saved = {number: os.dup(number) for number in (1, 2)}
+        try:
+            for number in saved:
+                os.dup2(file.fileno(), number)
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, copy in saved.items():
+                os.dup2(copy, number)
+                os.close(copy)
 
 
 @contextmanager
