@@ -151,8 +151,8 @@ run.make(slow).metrics"""
 
 def test_killed_study_finishes_when_run_again(notebooks, npkit_home):
     write_notebook(notebooks / "01_data_and_prefixes.ipynb", SLOW)
-    code = (f"import pathlib, npkit.study as study; study.NOTEBOOKS = pathlib.Path({str(notebooks)!r}); "
-            "from npkit.__main__ import main; main(['run', '--only', 'data'])")
+    code = ("import pathlib; from npkit.study import runner; from npkit.__main__ import main; "
+            f"runner.NOTEBOOKS = pathlib.Path({str(notebooks)!r}); main(['run', '--only', 'data'])")
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     while not list((npkit_home / "artifacts").rglob("step-000001")):
         assert process.poll() is None
@@ -173,6 +173,14 @@ def test_half_written_copy_is_not_kept(notebooks):
     runner.run_study(planned)
     assert planned.kept(planned.runs[0])
     assert not planned.folder.joinpath(".00_glyphworld.ipynb").exists()
+
+
+def test_what_a_kernel_says_goes_to_the_log(tmp_path, capfd):
+    with runner.noise_into(tmp_path / "kernels.log"):
+        subprocess.run(["sh", "-c", "echo to the screen; echo a warning >&2"], check=True)
+    subprocess.run(["sh", "-c", "echo heard"], check=True)
+    assert capfd.readouterr() == ("heard\n", "")
+    assert (tmp_path / "kernels.log").read_text() == "to the screen\na warning\n"
 
 
 def test_misspelt_parameter_is_refused(notebooks):
