@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PICTURES_AT_ONCE = 2  # a prompt's and the optimised one's; a part of the cache's keys, like the batch of a study
 ORDINARY = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F) if chr(code).isalnum()}  # full-width: Ａ to A
+MAX_ROWS = 24  # of a sheet: a WebP file is at most 16,383 pixels high
 PICTURE_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
@@ -185,8 +186,11 @@ def num_truncated(found: Sequence[Optimized], scorer: "Scorer") -> int:
     return sum(length > model.max_tokens for length in model.num_tokens(texts))
 
 
-def check_out(out: str) -> Path:
+def check_out(out: str, num_prompts: int = 1) -> Path:
     """Return the path of the picture, or raise before any work if nothing could be written there."""
+    if num_prompts > MAX_ROWS:
+        raise NpkitError(f"--out shows at most {MAX_ROWS} prompts, standard input holds {num_prompts}: --scores takes "
+                         "any number")
     path = Path(out).expanduser()
     if path.suffix.lower() not in PICTURE_FORMATS:
         raise NpkitError(f"--out {out!r} names no picture: end it in {', '.join(PICTURE_FORMATS)}")
@@ -206,5 +210,7 @@ def save_pictures(found: Sequence[Optimized], scorer: "Scorer", seed: int, out: 
         note_profile(sheet, profile).savefig(draft, format=PICTURE_FORMATS[out.suffix.lower()], dpi=150,
                                              bbox_inches="tight")
         os.replace(draft, out)
+    except OSError as error:
+        raise NpkitError(f"--out {str(out)!r} cannot be written: {error}") from error
     finally:
         draft.unlink(missing_ok=True)

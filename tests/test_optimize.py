@@ -296,6 +296,18 @@ def test_a_picture_is_of_the_kind_its_name_says(tmp_path, name, kind):
     assert [path.name for path in tmp_path.glob("*a.*")] == [name]
 
 
+def test_a_sheet_has_an_end_and_a_disk_too(folder, capsys, monkeypatch, tmp_path, small_disk):
+    type_in(monkeypatch, b"a fox\n" * 25)
+    assert command(folder, "-", "--out", str(tmp_path / "all.png")) == 2
+    assert "--out shows at most 24 prompts, standard input holds 25" in capsys.readouterr().err
+    (small_disk / "full").write_bytes(bytes(4 * 2**20 - 40_000))
+    found = [engine.Optimized("a fox", "a fox, moody", None, -1.0)] * 3
+    scorer = SimpleNamespace(pictures=lambda prompts, seed: fixtures.torch.rand(len(prompts), 3, 64, 64))
+    with pytest.raises(NpkitError, match="cannot be written: .*No space left"):
+        engine.save_pictures(found, scorer, 0, small_disk / "fox.png", "tiny")
+    assert [path.name for path in small_disk.iterdir()] == ["full"]
+
+
 @pytest.mark.parametrize("prompt", ["a $5 bill and $x", "a fox 🦊 in 東京"])
 def test_the_text_is_printed_before_the_picture_is_tried(folder, painting, capsys, tmp_path, monkeypatch, prompt):
     def fail(*arguments):

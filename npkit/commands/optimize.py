@@ -94,8 +94,8 @@ def run(args: argparse.Namespace) -> int:
     transformers.utils.logging.disable_progress_bar()
     study, run = open_runs(args)
     set_threads(run.config)
-    out = engine.check_out(args.out) if args.out else None
     lines = read_lines(sys.stdin.buffer.read()) if args.prompt == "-" else [args.prompt]
+    out = engine.check_out(args.out, len(lines)) if args.out else None
     constraints = read_wishes(args, run)
     policy = engine.trained_policy(study, args.policy)
     answer = engine.optimize_each if args.prompt == "-" else engine.optimize
@@ -167,7 +167,9 @@ def print_json(answers: Sequence["Optimized | Refused"]) -> None:
 def print_words(answers: Sequence["Optimized | Refused"]) -> None:
     """Print the optimised prompts with their clauses, and on standard error the lines that could not be taken."""
     from npkit.optimize import Refused
-    print("\n\n".join(describe(each) for each in answers if not isinstance(each, Refused)), flush=True)
+    taken = [describe(each) for each in answers if not isinstance(each, Refused)]
+    if taken:
+        print("\n\n".join(taken), flush=True)
     for number, each in enumerate(answers, 1):
         if isinstance(each, Refused):
             print(f"npkit: line {number}: {each.error}", file=sys.stderr)

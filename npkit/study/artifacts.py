@@ -103,8 +103,9 @@ class Run:
         """The command line options that lead to this run's artifacts, where they are not the default."""
         options = [f" --profile {self.config.name}"] if self.config.name != "tiny" else []
         options += [f" --seed {self.seed}"] if self.seed else []
-        return "".join(options + [f" --set {shlex.quote(f'{name}={_typed_back(value)}')}"
-                                  for name, value in self.settings.items()])
+        settings = {name: str(value).lower() if isinstance(value, bool) else value  # as `--set` reads it
+                    for name, value in self.settings.items()}
+        return "".join(options + [f" --set {shlex.quote(f'{name}={value}')}" for name, value in settings.items()])
 
     @cached_property
     def input_keys(self) -> dict[str, str]:
@@ -276,11 +277,6 @@ def git_commit() -> str:
         return git("rev-parse", "--short", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return "none"
-
-
-def _typed_back(value: object) -> str:
-    """Return a setting's value as `--set` reads it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _plain(section):
