@@ -16,7 +16,7 @@ from npkit.study.artifacts import STAGES, Run
 from npkit.study.profiles import Profile
 from npkit.text import keywords
 from npkit.text.corpus import tidy
-from npkit.text.policy import Policy, encode_prefixes, load_policy
+from npkit.text.policy import Policy, encode_prefixes, load_policy, max_tokens
 
 if TYPE_CHECKING:
     from npkit.scoring.rewards import Scorer  # imports diffusers: seconds that a prompt without pictures need not wait
@@ -71,12 +71,17 @@ def tidied(text: str) -> str:
     return tidy(unicodedata.normalize("NFC", text.translate(ORDINARY)))
 
 
+def tidied_phrases(phrases: Sequence[str]) -> list[str]:
+    """Return the phrases tidied; a string is one phrase, not its letters."""
+    return list(map(tidied, [phrases] if isinstance(phrases, str) else phrases))
+
+
 def constraints_for(profile: Profile, user: Mapping[str, Sequence[str]], require: Sequence[str] = (),
                     exclude: Sequence[str] = (), *, seed: int | None) -> Constraints:
     """Return the user's wishes over the default clauses drawn with `seed`; no defaults where it is None."""
     config, defaults = profile.neurologic, {}
-    user = {category: list(map(tidied, phrases)) for category, phrases in user.items()}
-    require, exclude = list(map(tidied, require)), list(map(tidied, exclude))
+    user = {category: tidied_phrases(phrases) for category, phrases in user.items()}
+    require, exclude = tidied_phrases(require), tidied_phrases(exclude)
     words = keywords.load(config.keywords)
     if seed is not None:
         allowed = keywords.select(words, config.block, config.living_artists)
@@ -93,9 +98,14 @@ def optimize(prompts: Sequence[str], policy: Policy, constraints: Constraints, p
     """Return every prompt continued by `policy` under `constraints`, without pictures; one not to be taken raises."""
     model, tokenizer = policy
     prompts = list(map(tidied, prompts))
-    encode_prefixes(tokenizer, prompts, profile.policy.max_prefix_tokens)  # an empty or too long prompt raises
+    encode_prefixes(tokenizer, prompts, longest_prefix(policy, profile))  # an empty or too long prompt raises
     return [Optimized(found.prefix, found.prompt, found.certificate, found.logprob)
             for found in decode(model, tokenizer, prompts, constraints, profile.neurologic)]
+
+
+def longest_prefix(policy: Policy, profile: Profile) -> int:
+    """Return how many tokens of a prompt the policy takes: the profile's limit, or what leaves room to complete it."""
+    return min(profile.policy.max_prefix_tokens, max_tokens(policy[0]) - profile.neurologic.max_new_tokens)
 
 
 def optimize_each(prompts: Sequence[str], policy: Policy, constraints: Constraints,
@@ -116,7 +126,7 @@ def check(prompt: str, policy: Policy, constraints: Constraints, profile: Profil
     """Return the tidied prompt, or why it cannot be taken, as far as that is known before decoding."""
     try:
         text = tidied(prompt)
-        encode_prefixes(policy[1], [text], profile.policy.max_prefix_tokens)
+        encode_prefixes(policy[1], [text], longest_prefix(policy, profile))
     except NpkitError as error:
         return Refused(prompt, str(error))
     present = certify(constraints, text).violations
@@ -166,7 +176,7 @@ def load_scorer(profile: Profile, device: torch.device) -> "Scorer":
     from npkit.scoring.images import load_image_model
     from npkit.scoring.judges import load_judges
     from npkit.scoring.rewards import Scorer
-    images = replace(profile.images, batch_size=PICTURES_AT_ONCE)
+    images = replace(profile.images, batch_size=min(PICTURES_AT_ONCE, profile.images.batch_size))
     return Scorer(load_image_model(images, device), load_judges(profile, device), shared_cache(), keep_pictures=True)
 
 

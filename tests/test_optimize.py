@@ -29,7 +29,8 @@ TEXTS = ["a castle tower, pixel art, moody, highly detailed", "a fox, oil painti
 def folder(tmp_path_factory):
     """A folder with a small random policy."""
     folder = tmp_path_factory.mktemp("policy")
-    save_policy(*build_policy(PolicyConfig(num_layers=1, hidden_size=16, vocab_size=330), TEXTS, seed=0), folder)
+    sizes = PolicyConfig(num_layers=1, hidden_size=16, vocab_size=330, max_prompt_tokens=192)
+    save_policy(*build_policy(sizes, TEXTS, seed=0), folder)
     return str(folder)
 
 
@@ -163,6 +164,12 @@ def test_prompts_and_phrases_are_tidied_alike(text, found):
         assert constraints.wanted[1][1].literals[0].phrase == found + " one"
         assert constraints.excluded == (found + " two",)
         assert certify(constraints, f"{found} two").violations
+
+
+def test_a_string_is_one_phrase():
+    constraints = constraints_for(load_profile("tiny"), {"style": "pixel art"}, "two cats", "8k", seed=None)
+    assert [[literal.phrase for literal in clause] for _, clause in constraints.wanted] == [["pixel art"], ["two cats"]]
+    assert constraints.excluded == ("8k",)
 
 
 def test_bytes_that_are_no_text_are_refused(folder, capsys):
