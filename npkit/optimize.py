@@ -1,162 +1,153 @@
-"""Optimise: one prompt in; the optimised prompt, its certificate, both pictures and their scores out."""
-import argparse
-import json
+"""Optimise: one prompt, or many, in; the optimised prompt, its certificate, both pictures and their scores out."""
 import os
-import sys
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import diffusers
 import numpy as np
 import torch
-import transformers
 from torch import Tensor
 
 from npkit.errors import MissingArtifact, NpkitError
-from npkit.figures import note_profile, picture_sheet
-from npkit.neurologic import Certificate, Constraints, decode, default_clauses, find, merge, prices
-from npkit.scoring.images import load_image_model
-from npkit.scoring.judges import load_judges
-from npkit.study.artifacts import Run, open_run
-from npkit.study.profiles import Profile, parse_settings
+from npkit.neurologic import Certificate, Constraints, certify, decode, default_clauses, find, merge, prices
+from npkit.study.artifacts import STAGES, Run
+from npkit.study.profiles import Profile
 from npkit.text import keywords
-from npkit.text.policy import Policy, encode_prefixes, load_policy
+from npkit.text.corpus import tidy
+from npkit.text.policy import Policy, encode_prefixes, load_policy, max_tokens
+
+if TYPE_CHECKING:
+    from npkit.scoring.rewards import Scorer  # imports diffusers: seconds that a prompt without pictures need not wait
+
+PICTURES_AT_ONCE = 2  # a prompt's and the optimised one's; a part of the cache's keys, like the batch of a study
+ORDINARY = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F) if chr(code).isalnum()}  # full-width: Ａ to A
+MAX_ROWS = 24  # of a sheet: a WebP file is at most 16,383 pixels high
+PICTURE_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
 @dataclass(frozen=True)
 class Optimized:
-    """An optimised prompt with its proof; scores, where asked for, of its picture and of the plain prompt's."""
+    """An optimised prompt with its proof; where asked for, its prices and how both pictures score."""
     prompt: str
     optimized: str
     certificate: Certificate
     logprob: float
-    scores: Mapping[str, float] | None = None
-    plain_scores: Mapping[str, float] | None = None
     prices: Sequence[float] | None = None  # of each clause, in nats
+    scores: Mapping[str, Mapping[str, float]] | None = None  # by judge, then "prompt" and "optimized"
 
     def to_dict(self) -> dict:
-        """Return the JSON object of the command line; `scores` are those of the optimised prompt."""
+        """Return the JSON object of the command line."""
         found = self.certificate.to_dict()
         for clause, price in zip(found["clauses"], self.prices or ()):
             clause["price"] = round(price, 4)
         return {"prompt": self.prompt, "optimized": self.optimized, **found, "logprob": round(self.logprob, 4),
                 "scores": self.scores}
 
-    def report(self) -> str:
-        """Return the prompt and, a line each, what met every clause, what is absent, and both scores."""
-        lines = [self.optimized]
-        for number, clause in enumerate(self.certificate.clauses):
-            origin = ", in your own words" if clause.holds and clause.end <= len(self.prompt) else ""
-            price = f", costs {self.prices[number]:.2f} nats" if self.prices else ""
-            words = repr(clause.satisfied_by) if clause.holds else "NOT SATISFIED"
-            lines.append(f"  {clause.category:<12} {words}{origin}{price} (any of: {', '.join(clause.any_of)})")
-        lines += [f"  {'excluded':<12} {phrase!r} is {'PRESENT' if phrase in self.certificate.violations else 'absent'}"
-                  for phrase in self.certificate.excluded]
-        for judge, score in (self.scores or {}).items():
-            plain = self.plain_scores[judge]
-            lines.append(f"  {judge:<12} {plain:.3f} -> {score:.3f} ({score - plain:+.3f})")
-        return "\n".join(lines)
+
+@dataclass(frozen=True)
+class Refused:
+    """A prompt that cannot be taken, and why."""
+    prompt: str
+    error: str
+
+    def to_dict(self) -> dict:
+        """Return the JSON object of the command line."""
+        return {"prompt": self.prompt, "error": self.error}
 
 
-def optimize(prompts: Sequence[str], policy: Policy, constraints: Constraints, profile: Profile) -> list[Optimized]:
-    """Return every prompt continued by `policy` under `constraints`, without pictures."""
-    model, tokenizer = policy
-    encode_prefixes(tokenizer, prompts, profile.policy.max_prefix_tokens)  # an empty or too long prompt raises
-    return [Optimized(found.prefix, found.prompt, found.certificate, found.logprob)
-            for found in decode(model, tokenizer, prompts, constraints, profile.neurologic)]
+# 1. Words ------------------------------------------------------------------------------------------------------------
+def tidied(text: str) -> str:
+    """Return a prompt or phrase as `corpus.tidy` leaves it, its letters composed (NFC) and of ordinary width.
+
+    So a phrase typed as `８ｋ`, or with an é of two characters, is banned in the form that the policy writes. Text that
+    was not valid UTF-8 raises: `tidy` would drop what nobody can read.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise NpkitError(f"the text is not valid UTF-8 at character {error.start + 1}: {ascii(text)[:80]}") from None
+    return tidy(unicodedata.normalize("NFC", text.translate(ORDINARY)))
+
+
+def tidied_phrases(phrases: Sequence[str]) -> list[str]:
+    """Return the phrases tidied; a string is one phrase, not its letters."""
+    return list(map(tidied, [phrases] if isinstance(phrases, str) else phrases))
 
 
 def constraints_for(profile: Profile, user: Mapping[str, Sequence[str]], require: Sequence[str] = (),
                     exclude: Sequence[str] = (), *, seed: int | None) -> Constraints:
     """Return the user's wishes over the default clauses drawn with `seed`; no defaults where it is None."""
     config, defaults = profile.neurologic, {}
+    user = {category: tidied_phrases(phrases) for category, phrases in user.items()}
+    require, exclude = tidied_phrases(require), tidied_phrases(exclude)
     words = keywords.load(config.keywords)
     if seed is not None:
         allowed = keywords.select(words, config.block, config.living_artists)
         defaults = default_clauses(allowed, config.keywords_per_category, np.random.default_rng(seed))
     if not config.living_artists:
         own = [*require, *(phrase for phrases in user.values() for phrase in phrases)]
-        exclude = [*exclude, *(row.phrase for rows in words.values() for row in rows
-                               if row.living_artist and not any(find(row.phrase, phrase) for phrase in own))]
+        exclude += [row.phrase for rows in words.values() for row in rows
+                    if row.living_artist and not any(find(row.phrase, phrase) for phrase in own)]
     return merge(defaults, user, require, exclude)
 
 
-def paint(found: Sequence[Optimized], profile: Profile, seed: int,
-          device: torch.device) -> tuple[list[Optimized], Tensor]:
-    """Return `found` with its scores, and the pictures: all plain prompts, then all optimised ones, from one seed."""
-    image_model, judges = load_image_model(profile.images, device), load_judges(profile, device)
-    plain = [each.prompt for each in found]
-    prompts = plain + [each.optimized for each in found]
-    pictures = image_model.render(prompts, [seed] * len(prompts))
-    if image_model.num_truncated:
-        print(f"npkit: note: the text encoder reads {image_model.max_tokens} tokens; the end of "
-              f"{image_model.num_truncated} of {len(prompts)} prompts is not painted", file=sys.stderr)
-    scores = {name: judge(plain * 2, prompts, pictures).tolist() for name, judge in judges.items()}
-    scored = [replace(each, plain_scores={name: round(values[row], 5) for name, values in scores.items()},
-                      scores={name: round(values[row + len(found)], 5) for name, values in scores.items()})
-              for row, each in enumerate(found)]
-    return scored, pictures
+# 2. Prompts ----------------------------------------------------------------------------------------------------------
+def optimize(prompts: Sequence[str], policy: Policy, constraints: Constraints, profile: Profile) -> list[Optimized]:
+    """Return every prompt continued by `policy` under `constraints`, without pictures; one not to be taken raises."""
+    model, tokenizer = policy
+    prompts = list(map(tidied, prompts))
+    encode_prefixes(tokenizer, prompts, longest_prefix(policy, profile))  # an empty or too long prompt raises
+    return [Optimized(found.prefix, found.prompt, found.certificate, found.logprob)
+            for found in decode(model, tokenizer, prompts, constraints, profile.neurologic)]
 
 
-def save_pictures(found: Sequence[Optimized], pictures: Tensor, out: Path, profile: str) -> None:
-    """Write a PNG with a row a prompt: its picture, the optimised one's, and under each what was painted."""
-    rows = [picture for pair in zip(pictures, pictures[len(found):]) for picture in pair]
-    titles = [title for each in found for title in (each.prompt, each.optimized)]
-    figure = note_profile(picture_sheet(rows, titles, 2, column_titles=("prompt", "optimized"), size=3.2), profile)
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
+def longest_prefix(policy: Policy, profile: Profile) -> int:
+    """Return how many tokens of a prompt the policy takes: the profile's limit, or what leaves room to complete it."""
+    return min(profile.policy.max_prefix_tokens, max_tokens(policy[0]) - profile.neurologic.max_new_tokens)
+
+
+def optimize_each(prompts: Sequence[str], policy: Policy, constraints: Constraints,
+                  profile: Profile) -> list[Optimized | Refused]:
+    """Return what `optimize` does, and why for each prompt that it does not take; the others are decoded in batches."""
+    checked = [check(prompt, policy, constraints, profile) for prompt in prompts]
+    return map_those(str, lambda taken: _halving(taken, policy, constraints, profile), checked)
+
+
+def map_those(kind: type, function: Callable[[list], Sequence], items: Sequence) -> list:
+    """Return `items` with those of one kind replaced by what `function` makes of all of them together."""
+    chosen = [item for item in items if isinstance(item, kind)]
+    made = iter(function(chosen) if chosen else ())
+    return [next(made) if isinstance(item, kind) else item for item in items]
+
+
+def check(prompt: str, policy: Policy, constraints: Constraints, profile: Profile) -> str | Refused:
+    """Return the tidied prompt, or why it cannot be taken, as far as that is known before decoding."""
     try:
-        figure.savefig(draft, format="png", dpi=150, bbox_inches="tight")
-        os.replace(draft, out)
-    finally:
-        draft.unlink(missing_ok=True)
+        text = tidied(prompt)
+        encode_prefixes(policy[1], [text], longest_prefix(policy, profile))
+    except NpkitError as error:
+        return Refused(prompt, str(error))
+    present = certify(constraints, text).violations
+    return Refused(text, f"the prompt itself contains the excluded {present[0]!r}") if present else text
 
 
-# The command line ----------------------------------------------------------------------------------------------------
-def run_command(args: argparse.Namespace) -> int:
-    """Optimise the prompts of `npkit optimize`, print them, and return the exit code."""
-    for library in (transformers, diffusers):  # standard error is for sentences, not for progress bars
-        library.utils.logging.set_verbosity_error()
-        library.utils.logging.disable_progress_bar()
-    settings = parse_settings(vars(args).get("settings", ()))
-    settings |= {"neurologic.beam_size": args.beam, "neurologic.max_new_tokens": args.max_new_tokens}
-    run = open_run("neurologic", args.profile, settings=settings)  # the policies of the study with seed 0
-    out, prompts = check_out(args.out), read_prompts(args.prompt)
-    if args.seed < 0:
-        raise NpkitError(f"--seed is 0 or more, got {args.seed}")
-    constraints = constraints_for(run.config, {category: getattr(args, category) for category in keywords.CATEGORIES},
-                                  args.require, args.exclude, seed=None if args.no_defaults else args.seed)
-    policy = trained_policy(run, args.policy)
-    found = optimize(prompts, policy, constraints, run.config)
-    if args.prices:
-        found = [replace(each, prices=prices(*policy, each.prompt, constraints, run.config.neurologic))
-                 for each in found]
-    if out or args.scores:
-        found, pictures = paint(found, run.config, args.seed, run.device)
-    if out:
-        save_pictures(found, pictures, out, run.config.name)
-        print(f"npkit: saved {out}", file=sys.stderr)
-    print("\n".join(json.dumps(each.to_dict(), ensure_ascii=False) for each in found) if args.json else
-          "\n\n".join(each.report() for each in found))
-    return 0
+def _halving(prompts: list[str], *arguments) -> list[Optimized | Refused]:
+    """Return the answer to each prompt, halving the list until those that decoding refuses stand alone."""
+    try:
+        return optimize(prompts, *arguments)
+    except NpkitError as error:
+        if len(prompts) == 1:
+            return [Refused(prompts[0], str(error))]
+    middle = len(prompts) // 2
+    return _halving(prompts[:middle], *arguments) + _halving(prompts[middle:], *arguments)
 
 
-def read_prompts(prompt: str) -> list[str]:
-    """Return the prompt, or for "-" the lines of standard input that are not blank."""
-    prompts = [line.strip() for line in (sys.stdin if prompt == "-" else [prompt]) if line.strip()]
-    if not prompts:
-        raise NpkitError("the prompt is empty: give a few words, such as \"a castle tower\", or - for standard input")
-    return prompts
-
-
-def check_out(out: str | None) -> Path | None:
-    """Return the path of the picture, or raise before any work if nothing could be written there."""
-    if not out:
-        return None
-    path = Path(out).expanduser()
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise NpkitError(f"--out {out!r} cannot be written: name a file in a folder that exists")
-    return path
+def with_prices(found: Sequence[Optimized], policy: Policy, constraints: Constraints,
+                profile: Profile) -> list[Optimized]:
+    """Return `found` with what each clause costs, by decoding without it."""
+    return [replace(each, prices=prices(*policy, each.prompt, constraints, profile.neurologic)) for each in found]
 
 
 def trained_policy(run: Run, name: str) -> Policy:
@@ -165,9 +156,71 @@ def trained_policy(run: Run, name: str) -> Policy:
         try:
             folder = run.input(name).path / "model"
         except MissingArtifact as error:
-            raise NpkitError(f"there is no trained {name} policy (profile {run.config.name}): run `make study` first, "
-                             "or name a folder with --policy") from error
+            raise NpkitError(f"there is no trained {name} policy (profile {run.config.name}): make it by npkit run "
+                             f"--until {STAGES[name].notebook}{run.options}, or name a folder with --policy"
+                             ) from error
     elif not (folder := Path(name).expanduser()).is_dir():
         raise NpkitError(f"--policy is ppo, sft or a folder; there is no folder {name!r}")
     model, tokenizer = load_policy(folder)
     return model.to(run.device).eval(), tokenizer
+
+
+# 3. Pictures ---------------------------------------------------------------------------------------------------------
+def load_scorer(profile: Profile, device: torch.device) -> "Scorer":
+    """Return the judges with the shared score cache, painting two pictures at once: a prompt's own pair.
+
+    A picture changes with the batch it is painted in, by one of 256 steps in some pixels of 100,000. So the batch is
+    part of a score's key, and with pairs no prompt's scores depend on which others were asked for.
+    """
+    from npkit.scoring.cache import shared_cache
+    from npkit.scoring.images import load_image_model
+    from npkit.scoring.judges import load_judges
+    from npkit.scoring.rewards import Scorer
+    images = replace(profile.images, batch_size=min(PICTURES_AT_ONCE, profile.images.batch_size))
+    return Scorer(load_image_model(images, device), load_judges(profile, device), shared_cache(), keep_pictures=True)
+
+
+def with_scores(found: Sequence[Optimized], scorer: "Scorer", seed: int) -> list[Optimized]:
+    """Return `found` with every judge's scores of the prompt's picture and of the optimised one's, from one seed."""
+    pairs = [text for each in found for text in (each.prompt, each.optimized)]
+    scores = scorer.scores([each.prompt for each in found for _ in range(2)], pairs, seed)
+    rounded = {judge: [round(value, 5) for value in values.tolist()] for judge, values in scores.items()}
+    return [replace(each, scores={judge: {"prompt": values[2 * row], "optimized": values[2 * row + 1]}
+                                  for judge, values in rounded.items()}) for row, each in enumerate(found)]
+
+
+def num_truncated(found: Sequence[Optimized], scorer: "Scorer") -> int:
+    """Return how many of the prompts and optimised prompts the text encoder cannot read to the end."""
+    model = scorer.image_model
+    texts = [text for each in found for text in (each.prompt, each.optimized)]
+    return sum(length > model.max_tokens for length in model.num_tokens(texts))
+
+
+def check_out(out: str, num_prompts: int = 1) -> Path:
+    """Return the path of the picture, or raise before any work if nothing could be written there."""
+    if num_prompts > MAX_ROWS:
+        raise NpkitError(f"--out shows at most {MAX_ROWS} prompts, standard input holds {num_prompts}: --scores takes "
+                         "any number")
+    path = Path(out).expanduser()
+    if path.suffix.lower() not in PICTURE_FORMATS:
+        raise NpkitError(f"--out {out!r} names no picture: end it in {', '.join(PICTURE_FORMATS)}")
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise NpkitError(f"--out {out!r} cannot be written: name a file in a folder that exists")
+    return path
+
+
+def save_pictures(found: Sequence[Optimized], scorer: "Scorer", seed: int, out: Path, profile: str) -> None:
+    """Write a picture with a row a prompt: its picture, the optimised one's, and under each what was painted."""
+    from npkit.figures import note_profile, picture_sheet
+    titles = [text for each in found for text in (each.prompt, each.optimized)]
+    pictures: Tensor = scorer.pictures(titles, seed)
+    sheet = picture_sheet(list(pictures), titles, 2, column_titles=("prompt", "optimized"), size=3.2)
+    draft = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        note_profile(sheet, profile).savefig(draft, format=PICTURE_FORMATS[out.suffix.lower()], dpi=150,
+                                             bbox_inches="tight")
+        os.replace(draft, out)
+    except OSError as error:
+        raise NpkitError(f"--out {str(out)!r} cannot be written: {error}") from error
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,13 +1,15 @@
 """Command line: bad input is one sentence and exit code 2, nothing written; help is instant, its examples work."""
-import argparse
 import shlex
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from npkit.__main__ import build_parser, main
-from npkit.study.artifacts import STAGES, open_run
+from npkit.study.artifacts import MAX_SEED, STAGES, open_run
+from npkit.study.profiles import parse_settings
 
 VERBS = ("run", "train", "status", "optimize", "report", "compare", "cache")
 
@@ -35,7 +37,12 @@ def refuse(capsys, npkit_home, *arguments: str) -> str:
     ("run --set ppo.num_updates=1.5", "ppo.num_updates takes a whole number, got 1.5"),
     ("run --set ppo.kl_coef", "a setting is written section.name=value"),
     ("run --seed one", "invalid int value: 'one'"),
-    ("run --seed -1", "seed is a whole number, 0 or more, got -1"),
+    ("run --seed -1", "seed is a whole number, 0 or more and at most 4294967295, got -1"),
+    ("run --seed 4294967296", "seed is a whole number, 0 or more and at most 4294967295, got 4294967296"),
+    ("train sft --seed 18446744073709551616", "at most 4294967295, got 18446744073709551616"),
+    ("status --seed 99999999999", "at most 4294967295"),
+    ("optimize fox --seed 4294967296", "at most 4294967295"),
+    ("optimize fox --seed -1", "seed is a whole number, 0 or more"),
     ("run --only 3_ppo", "unknown notebook '3_ppo'; known: 00_glyphworld"),
     ("run --only 04_ppo", "ppo needs the artifact of stage data (profile tiny, seed 0): run notebook"),
     ("run --chek file", "unrecognized arguments: --chek"),
@@ -48,7 +55,7 @@ def refuse(capsys, npkit_home, *arguments: str) -> str:
     ("compare no-such-run another", "no run 'no-such-run'"),
     ("compare tiny-seed0", "compare takes two runs, such as tiny-seed0 tiny-seed1, or --seeds"),
     ("compare tiny-seed0 tiny-seed1 --seeds 0", "compare takes two runs"),
-    ("compare --seeds 0 -1", "seed is a whole number, 0 or more, got -1"),
+    ("compare --seeds 0 -1", "at most 4294967295, got -1"),
     ("compare --seeds 3 4", "none of the seeds 3, 4 has been evaluated: begin with npkit run --seed 3"),
     ("frobnicate", "invalid choice: 'frobnicate'"),
     ("", "the following arguments are required: VERB"),
@@ -132,6 +139,49 @@ def test_compare_reports_ppo_against_sft_over_seeds(capsys, npkit_home):
     assert "3 of 4 training seeds" in lines[-1]
 
 
+def test_every_generator_takes_the_largest_seed(tmp_path):
+    from transformers import set_seed
+
+    from npkit.findings.evaluation import picture_seeds
+    from npkit.study.profiles import DataConfig
+    from npkit.text.corpus import prepare
+    (tmp_path / "prompts.txt").write_text("".join(f"a cat {number}, oil painting\n" for number in range(40)))
+    assert open_run("data", "tiny", MAX_SEED).seed == MAX_SEED
+    set_seed(MAX_SEED)  # Python's, numpy's and torch's, as every trainer sets them
+    torch.Generator().manual_seed(max(picture_seeds(MAX_SEED, 100)))
+    prompts, _ = prepare(DataConfig(source=str(tmp_path / "prompts.txt"), num_prompts=30), MAX_SEED)
+    assert len(prompts) == 30
+
+
+def test_printed_commands_can_be_pasted(capsys, npkit_home, tmp_path):
+    corpus = tmp_path / "my prompts; and 'more'.txt"
+    corpus.write_text("a cat\n")
+    settings = [f"data.source={corpus}", "neurologic.living_artists=false", "ppo.kl_coef=1e-05", "sft.num_epochs=2"]
+    assert main(["status", "--seed", "3", *(word for setting in settings for word in ("--set", setting))]) == 0
+    command = capsys.readouterr().out.partition("next: npkit ")[2]
+    args = build_parser().parse_args(shlex.split(command))
+    assert (args.verb, args.seed, parse_settings(args.settings)) == ("run", 3, parse_settings(settings))
+
+
+def test_the_table_keeps_the_blanks_it_begins_with(capsys, monkeypatch, tmp_path):
+    from npkit.study import report, runner
+    monkeypatch.setattr(runner, "plan", lambda *arguments: SimpleNamespace(runs=[None], folder=tmp_path))
+    monkeypatch.setattr(runner, "run_study", lambda *arguments: None)
+    monkeypatch.setattr(report, "write_report", lambda folder: folder / "index.html")
+    monkeypatch.setattr(report, "result_table", lambda run: "       pickscore\nprefix         -")
+    assert main(["run"]) == 0
+    assert capsys.readouterr().out == f"       pickscore\nprefix         -\n\n{tmp_path / 'index.html'}\n"
+    monkeypatch.setattr(report, "result_table", lambda run: "")
+    assert main(["run"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'index.html'}\n"
+
+
+def test_a_closed_pipe_ends_quietly():
+    command = f"{shlex.quote(sys.executable)} -m npkit status | true; echo ${{PIPESTATUS[0]}}"
+    found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert (found.stdout, found.stderr) == ("141\n", "")
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_has_an_example_that_parses(capsys, verb):
     with pytest.raises(SystemExit) as stop:
@@ -139,13 +189,6 @@ def test_help_has_an_example_that_parses(capsys, verb):
     assert stop.value.code == 0
     example = capsys.readouterr().out.partition("example: npkit ")[2]
     assert build_parser().parse_args(shlex.split(example)).verb == verb
-
-
-def test_repeated_categories_are_lists():
-    args = build_parser().parse_args(["optimize", "a castle", "--style", "pixel art", "--style", "pop art", "--require",
-                                      "gold", "--exclude", "8k", "--json"])
-    assert isinstance(args, argparse.Namespace)
-    assert (args.style, args.require, args.exclude, args.artist) == (["pixel art", "pop art"], ["gold"], ["8k"], [])
 
 
 def test_help_and_package_import_nothing_heavy():

@@ -208,3 +208,11 @@ def test_the_table_prints_within_120_columns(rows):
     assert "+0.30 [0.30, 0.30]" in next(line for line in text.splitlines() if line.startswith("ppo "))
     assert evaluation.readable(table).loc["prefix", ("words", "gain [95 %]")] == "-"
     assert evaluation.readable(table).loc["ppo+nl", ("paper", "(to confirm)")] == "6.27"
+
+
+def test_a_judge_that_sees_no_difference_is_called_constant(rows):
+    rows.loc[rows["judge"] == "words", "score"] = 7.0
+    text = evaluation.text_table(evaluation.results_table(rows, np.random.default_rng(0), samples=100))
+    assert text.count("constant") == 5
+    assert "Constant: the judge scores every variant alike." in text
+    assert "+0.0000" not in text

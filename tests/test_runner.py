@@ -247,6 +247,14 @@ def test_half_written_copy_is_not_kept(notebooks):
     assert not planned.folder.joinpath(".00_glyphworld.ipynb").exists()
 
 
+def test_what_a_kernel_says_goes_to_the_log(tmp_path, capfd):
+    with runner.noise_into(tmp_path / "kernels.log"):
+        subprocess.run(["sh", "-c", "echo to the screen; echo a warning >&2"], check=True)
+    subprocess.run(["sh", "-c", "echo heard"], check=True)
+    assert capfd.readouterr() == ("heard\n", "")
+    assert (tmp_path / "kernels.log").read_text() == "to the screen\na warning\n"
+
+
 def test_misspelt_parameter_is_refused(notebooks):
     write_notebook(notebooks / "00_glyphworld.ipynb", parameters='profile: str = "tiny"\nsede: int = 0')
     with pytest.raises(NpkitError, match=r"must define profile, seed, settings, it defines profile, sede"):

@@ -223,9 +223,10 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
         digits = 2 if one["gain"].abs().max() >= 0.1 else 4
         if one["paper"].notna().any():
             columns[judge, "mean"] = one["mean"].map(f"{{:.{digits}f}}".format)
-        columns[judge, "gain [95 %]"] = [
-            "-" if variant == "prefix" else f"{row['gain']:+.{digits}f} [{row['gain_low']:.{digits}f}, "
-                                            f"{row['gain_high']:.{digits}f}]" for variant, row in one.iterrows()]
+        others = one.drop("prefix")[["gain", "gain_low", "gain_high"]]
+        cell = f"{{:+.{digits}f}} [{{:.{digits}f}}, {{:.{digits}f}}]" if others.any(axis=None) else "constant"
+        columns[judge, "gain [95 %]"] = {"prefix": "-"} | {row.Index: cell.format(*row[1:])
+                                                           for row in others.itertuples()}
     columns["", "n"] = one["n"]
     if table["paper"].notna().any():
         paper = table.dropna(subset="paper").set_index("variant")["paper"].reindex(variants)
@@ -235,7 +236,9 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 def text_table(table: pd.DataFrame) -> str:
     """Return the table as text of at most 120 columns, with the sentences that say how to read it."""
-    return f"""{readable(table).to_string(line_width=120)}
+    wide = readable(table)
+    constant = "Constant: the judge scores every variant alike.\n" if (wide == "constant").any(axis=None) else ""
+    return f"""{wide.to_string(line_width=120)}
 
 Gain: score minus the score of the bare prefix, same picture seeds; 95 % intervals by paired bootstrap over n prefixes.
-Last column: the paper's aesthetic score, "paper (to confirm)", of other pictures and on another scale."""
+{constant}Last column: the paper's aesthetic score, "paper (to confirm)", of other pictures and on another scale."""

@@ -24,10 +24,15 @@ class Case(NamedTuple):
 
 
 class Scorer:
-    """Paints prompts and asks the judges, each distinct picture once, and nothing that the cache knows."""
+    """Paints prompts and asks the judges, each distinct picture once, and nothing that the cache knows.
 
-    def __init__(self, image_model: ImageModel, judges: Mapping[str, Judge], cache: ScoreCache, num_seeds: int = 1):
+    With `keep_pictures` it remembers the pictures too, for someone who wants to see what was judged.
+    """
+
+    def __init__(self, image_model: ImageModel, judges: Mapping[str, Judge], cache: ScoreCache, num_seeds: int = 1, *,
+                 keep_pictures: bool = False):
         self.image_model, self.judges, self.cache, self.num_seeds = image_model, dict(judges), cache, num_seeds
+        self.keep_pictures, self.kept = keep_pictures, {}
         self.fingerprints = {name: judge.fingerprint for name, judge in self.judges.items()}
         self.image_fingerprint = image_model.fingerprint
         self.code = code_of(f"{__name__}:Scorer").digest  # how a score is asked for and rounded
@@ -53,11 +58,26 @@ class Scorer:
                                       if self.judges[name].needs_pictures))
         size = self.image_model.config.batch_size
         for part in (pictures[start:start + size] for start in range(0, len(pictures), size)):
-            painted = dict(zip(part, self.image_model.render(*zip(*part, strict=True)), strict=True))
+            painted = self.paint(part)
             for name in names:
                 if self.judges[name].needs_pictures:
                     due = [case for other, case in missing if other == name and (case.prompt, case.seed) in painted]
                     self.judge(name, due, painted)
+
+    def paint(self, wanted: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Tensor]:
+        """Return the picture of each (prompt, seed); those kept are not painted again."""
+        missing = [each for each in wanted if each not in self.kept]
+        pictures = self.image_model.render(*zip(*missing, strict=True)) if missing else ()
+        painted = dict(zip(missing, pictures, strict=True))
+        if self.keep_pictures:
+            self.kept |= painted
+        return {each: painted[each] if each in painted else self.kept[each] for each in wanted}
+
+    def pictures(self, prompts: Sequence[str], seed: int) -> Tensor:
+        """Return the picture of each prompt (batch, 3, height, width), of several seeds the first that is judged."""
+        wanted = [(prompt, seed * self.num_seeds) for prompt in prompts]
+        painted = self.paint(list(dict.fromkeys(wanted)))
+        return torch.stack([painted[each] for each in wanted])
 
     def judge(self, name: str, cases: list[Case], painted: Mapping[tuple[str, int], Tensor] | None = None) -> None:
         """Ask one judge about some cases and store its scores."""

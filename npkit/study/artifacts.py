@@ -3,6 +3,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import time
@@ -21,6 +22,7 @@ from npkit.study.contents import PACKAGE, home
 from npkit.study.profiles import Profile
 
 FORMAT_VERSION = 1  # raise it when an artifact's layout changes: every key changes with it
+MAX_SEED = 2**32 - 1  # numpy's and pandas' generators take no larger one; torch's would
 PACKAGES = ("torch", "transformers", "trl", "diffusers", "datasets", "numpy")
 NOTEBOOKS = PACKAGE.parent / "notebooks"
 
@@ -111,7 +113,9 @@ class Run:
         """The command line options that lead to this run's artifacts, where they are not the default."""
         options = [f" --profile {self.config.name}"] if self.config.name != "tiny" else []
         options += [f" --seed {self.seed}"] if self.seed else []
-        return "".join(options + [f" --set {name}={value}" for name, value in self.settings.items()])
+        settings = {name: str(value).lower() if isinstance(value, bool) else value  # as `--set` reads it
+                    for name, value in self.settings.items()}
+        return "".join(options + [f" --set {shlex.quote(f'{name}={value}')}" for name, value in settings.items()])
 
     @cached_property
     def input_keys(self) -> dict[str, str]:
@@ -240,12 +244,17 @@ def start(notebook: str, *, profile: str = "tiny", seed: int = 0, settings: Mapp
     if notebook not in stages:
         raise NpkitError(f"unknown notebook {notebook!r}; known: {', '.join(stages)}")
     run = open_run(stages[notebook], profile, seed, settings)
-    if run.config.runtime.num_threads:
-        import torch
-        torch.set_num_threads(run.config.runtime.num_threads)
+    set_threads(run.config)
     hide_progress_bars()
     show_dollars()
     return run
+
+
+def set_threads(config: Profile) -> None:
+    """Let torch work in as many CPU threads as the profile says: more, or fewer, round otherwise."""
+    if config.runtime.num_threads:
+        import torch
+        torch.set_num_threads(config.runtime.num_threads)
 
 
 def hide_progress_bars() -> None:
@@ -266,10 +275,15 @@ def show_dollars() -> None:
 
 def open_run(stage: str, profile: str, seed: int = 0, settings: Mapping[str, object] | None = None) -> Run:
     """Return the run of a stage without touching the process: enough to find its artifact."""
-    if type(seed) is not int or seed < 0:
-        raise NpkitError(f"seed is a whole number, 0 or more, got {seed!r}")
+    check_seed(seed)
     settings = contents.locate({name: value for name, value in (settings or {}).items() if value is not None})
     return Run(stage, profiles.load_profile(profile, settings), seed, settings)
+
+
+def check_seed(seed: int) -> None:
+    """Raise if not every random generator of a study takes `seed`."""
+    if type(seed) is not int or not 0 <= seed <= MAX_SEED:
+        raise NpkitError(f"seed is a whole number, 0 or more and at most {MAX_SEED}, got {seed!r}")
 
 
 def publish(draft: Path, folder: Path) -> None:

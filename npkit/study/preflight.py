@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from functools import partial
 
 from datasets import Dataset
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from npkit.errors import NpkitError
 from npkit.findings.evaluation import test_prefixes
 from npkit.study.artifacts import Run
-from npkit.study.contents import resolve
 from npkit.study.profiles import PolicyConfig
 from npkit.text import corpus
-from npkit.text.policy import fits, train_tokenizer
+from npkit.text.policy import early_tokenizer, fits, is_recurrent_kind
+from npkit.training.assembly import NUM_SHOWN
 
 
 def check(runs: Mapping[str, Run]) -> None:
@@ -23,9 +23,11 @@ def check(runs: Mapping[str, Run]) -> None:
     if set(runs) == {"glyphworld"}:
         return
     dataset = find_prompts(run)
-    if not {"ppo", "neurologic", "evaluation"} & set(runs):
+    if set(runs) <= {"glyphworld", "data"}:
         return
     tokenizer = find_tokenizer(run, dataset)
+    if "sft" in runs and tokenizer:
+        check_sft(run, dataset, tokenizer)
     prefixes = []
     if {"neurologic", "evaluation"} & set(runs):
         readable = tokenizer and partial(fits, tokenizer, max_prefix_tokens=run.config.policy.max_prefix_tokens)
@@ -41,12 +43,7 @@ def check_architecture(policy: PolicyConfig) -> None:
 
     A model that is not on this machine yet is not asked: notebook 02 loads it.
     """
-    try:
-        config = (AutoConfig.from_pretrained(resolve(policy.pretrained), local_files_only=True) if policy.pretrained
-                  else AutoConfig.for_model(policy.architecture))
-    except (OSError, ValueError):
-        return
-    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._is_stateful:
+    if is_recurrent_kind(policy):
         setting = "policy.pretrained" if policy.pretrained else "policy.architecture"
         raise NpkitError(f"{setting} {policy.pretrained or policy.architecture!r} keeps no keys and values of past "
                          "tokens, which notebook 05 needs: choose gpt2, llama or gpt_neox, or stop before it "
@@ -69,15 +66,20 @@ def find_prompts(run: Run) -> Dataset:
 
 def find_tokenizer(run: Run, dataset: Dataset) -> PreTrainedTokenizerBase | None:
     """Return the tokenizer that the policy has or will have; None of a model that is not on this machine yet."""
-    policy, artifact = run.config.policy, Run("sft", run.config, run.seed, run.settings).artifact
-    if not artifact and not policy.pretrained:
-        prompts = [prompt for prompt, split in zip(dataset["prompt"], dataset["split"]) if split == "sft"]
-        return train_tokenizer(prompts, policy.vocab_size)
-    try:
-        return AutoTokenizer.from_pretrained(artifact.path / "model" if artifact else resolve(policy.pretrained),
-                                             local_files_only=True)
-    except (OSError, ValueError):
-        return None
+    artifact = Run("sft", run.config, run.seed, run.settings).artifact
+    if artifact:
+        return AutoTokenizer.from_pretrained(artifact.path / "model", local_files_only=True)
+    prompts = [prompt for prompt, split in zip(dataset["prompt"], dataset["split"]) if split == "sft"]
+    return early_tokenizer(run.config.policy, prompts)
+
+
+def check_sft(run: Run, dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise where no test prefix is short enough for the policy: notebook 02 continues some of them."""
+    prefixes = [prefix for prefix, split in zip(dataset["prefix"], dataset["split"]) if split == "test"]
+    limit = run.config.policy.max_prefix_tokens
+    if not any(fits(tokenizer, prefixes, limit)):
+        raise NpkitError(f"none of the {len(prefixes)} test prefixes of this corpus has at most {limit} tokens: raise "
+                         "policy.max_prefix_tokens, or cut prefixes by data.prefix_rule=words:5")
 
 
 def check_ppo(run: Run, dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -89,6 +91,12 @@ def check_ppo(run: Run, dataset: Dataset, tokenizer: PreTrainedTokenizerBase) ->
         raise NpkitError(f"PPO needs at least as many prefixes as ppo.episodes_per_update = "
                          f"{config.episodes_per_update}, and this corpus gives it {len(lengths)} of at most "
                          f"{policy.max_prefix_tokens} tokens: lower it, raise data.ppo_share or use a larger corpus")
+    validation = {prefix for prefix, split in zip(dataset["prefix"], dataset["split"]) if split == "validation"}
+    num_fitting = sum(fits(tokenizer, sorted(validation), policy.max_prefix_tokens)) if validation else 0
+    if config.final_policy == "best" and num_fitting <= NUM_SHOWN:
+        raise NpkitError(f"ppo.final_policy best needs more than {NUM_SHOWN} validation prefixes (notebook 04 shows "
+                         f"those), and this corpus has {num_fitting}: raise data.validation_share, use a larger "
+                         "corpus, or take the last policy")
     if max(lengths) + config.max_new_tokens > policy.max_prompt_tokens:
         raise NpkitError(f"ppo.max_new_tokens is {config.max_new_tokens}, and PPO has a prefix of {max(lengths)} "
                          f"tokens: together more than policy.max_prompt_tokens = {policy.max_prompt_tokens}; lower "

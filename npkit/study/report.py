@@ -172,7 +172,7 @@ def seed_rows(found: Mapping[int, Mapping[str, float]], judges: Sequence[str]) -
 
 
 def _signed(value: float, low: float, high: float) -> str:
-    return f"{value:+.2f} [{low:.2f}, {high:.2f}]"
+    return f"{value:+.2f} [{low:.2f}, {high:.2f}]" if value or low or high else "constant"
 
 
 def figure_list(run: Run) -> str:

@@ -18,8 +18,8 @@ from npkit.errors import NotebookFailed, NpkitError
 from npkit.study.artifacts import NOTEBOOKS, STAGES, Run, home, open_run, write_whole
 
 PARAMETERS = ("profile", "seed", "settings")
-LOOKED_AT = ("data.", "policy.", "ppo.episodes_per_update", "ppo.max_new_tokens", "evaluation.num_prefixes",
-             "neurologic.max_new_tokens", "neurologic.keywords", "neurologic.block", "neurologic.living_artists")
+LOOKED_AT = ("data.", "policy.", "ppo.episodes_per_update", "ppo.max_new_tokens", "ppo.final_policy",
+             "evaluation.num_prefixes", "neurologic.max_new_tokens", "neurologic.keywords", "neurologic.block", "neurologic.living_artists")
 LOCK_SECONDS = 5  # a killed run lets go at once
 USER_ERRORS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, NpkitError)}
 
@@ -33,6 +33,11 @@ class Study:
     def executed(self, run: Run) -> Path:
         """Where the executed copy of a notebook is, or will be."""
         return self.folder / source_of(run).name
+
+    @property
+    def noise(self) -> Path:
+        """Where what kernels say outside their notebook goes: libraries' warnings, a crash's last words."""
+        return self.folder / "kernels.log"
 
     def kept(self, run: Run) -> bool:
         """Say whether the artifact exists and the executed copy is complete and of today's notebook."""
@@ -146,7 +151,7 @@ def execute(study: Study, run: Run) -> None:
     draft = copy.with_name(f".{copy.name}")
     start = time.monotonic()
     try:
-        with environment(kernel_variables(run)), quiet_papermill():
+        with environment(kernel_variables(run)), quiet_papermill(), noise_into(study.noise):
             notebook = papermill.execute_notebook(
                 source_of(run), draft, {"profile": run.config.name, "seed": run.seed, "settings": dict(run.settings)},
                 kernel_name="python3", progress_bar=False, start_timeout=120, iopub_timeout=60,
@@ -184,6 +189,28 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+@contextmanager
+def noise_into(log: Path) -> Iterator[None]:
+    """Append to `log` what this process and those it starts in the block write on the terminal, past Python's streams.
+
+    A kernel inherits the terminal; its warnings would stand in the middle of a progress line.
+    """
+    with open(log, "ab") as file:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        saved = {number: os.dup(number) for number in (1, 2)}
+        try:
+            for number in saved:
+                os.dup2(file.fileno(), number)
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, copy in saved.items():
+                os.dup2(copy, number)
+                os.close(copy)
 
 
 @contextmanager

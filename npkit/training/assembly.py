@@ -1,15 +1,13 @@
 """Assembly: the trainings of notebooks 02 and 04, put together once, for notebook, command line and plan."""
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
 from npkit.errors import NpkitError
 from npkit.study import artifacts
 from npkit.study.artifacts import STAGES, Artifact, Run
-from npkit.study.profiles import PolicyConfig, Profile
 from npkit.training import processes
 
 if TYPE_CHECKING:
@@ -140,60 +138,3 @@ def write_ppo(run: Run, folder: Path, *, policy: PreTrainedModel, ref_policy: Pr
     metrics = write_policy(folder, policy, tokenizer, rows, samples, run.scratch)
     truncated = scorer.image_model.truncated_share(list(samples["prefix"] + samples["completion"]))
     return metrics | {"images/truncated": truncated}
-
-
-# 3. Before anything is trained ---------------------------------------------------------------------------------------
-def refuse_early(config: Profile, dataset: Dataset, stages: Collection[str] = tuple(STAGES)) -> None:
-    """Raise for what one of the planned `stages` would refuse, after minutes of training, in settings or corpus.
-
-    `dataset` is the corpus as stage `data` writes it: columns prompt, prefix, completion and split.
-    """
-    if "neurologic" in stages:
-        refuse_recurrent(config.policy)
-    for stage in ("ppo", "neurologic", "evaluation"):
-        if stage in stages and (stage == "ppo" or not config.policy.pretrained):  # which may read longer prompts
-            refuse_full(stage, config.policy, getattr(config, stage).max_new_tokens)
-    if "ppo" in stages:
-        refuse_few_prefixes(config, dataset)
-
-
-def refuse_recurrent(config: PolicyConfig) -> None:
-    """Raise where the policy is of a kind that NeuroLogic decoding cannot read: one without keys and values."""
-    from npkit.text.policy import is_recurrent_kind
-    if is_recurrent_kind(config):
-        raise NpkitError(f"policy {config.pretrained or config.architecture!r} keeps no keys and values of past "
-                         f"tokens, which {STAGES['neurologic'].notebook} needs: choose another (gpt2, llama and "
-                         f"gpt_neox keep them), or plan less with --until {STAGES['ppo'].notebook}")
-
-
-def refuse_full(section: str, policy: PolicyConfig, max_new_tokens: int) -> None:
-    """Raise where the longest prefix allowed leaves no room for the completion."""
-    if policy.max_prefix_tokens + max_new_tokens > policy.max_prompt_tokens:
-        raise NpkitError(f"policy.max_prefix_tokens {policy.max_prefix_tokens} and {section}.max_new_tokens "
-                         f"{max_new_tokens} are more than policy.max_prompt_tokens {policy.max_prompt_tokens}: "
-                         "lower one of the first two, or raise the last")
-
-
-def refuse_few_prefixes(config: Profile, dataset: Dataset) -> None:
-    """Raise where PPO has fewer prefixes that the policy can read than an update, or the choice of the best, needs."""
-    from npkit.text.policy import early_tokenizer
-    tokenizer = early_tokenizer(config.policy, [row["prompt"] for row in dataset if row["split"] == "sft"])
-    found, needed = count_prefixes(dataset, "ppo", tokenizer, config.policy), config.ppo.episodes_per_update
-    if found < needed:
-        raise NpkitError(f"PPO needs at least as many prefixes as ppo.episodes_per_update = {needed}, and the corpus "
-                         f"leaves {found} of at most policy.max_prefix_tokens = {config.policy.max_prefix_tokens} "
-                         f"tokens for it: raise data.ppo_share (now {config.data.ppo_share:g}), use a larger corpus, "
-                         "or lower ppo.episodes_per_update")
-    validation = count_prefixes(dataset, "validation", tokenizer, config.policy)
-    if config.ppo.final_policy == "best" and validation <= NUM_SHOWN:
-        raise NpkitError(f"ppo.final_policy best needs more than {NUM_SHOWN} validation prefixes, and the corpus has "
-                         f"{validation}: raise data.validation_share (now {config.data.validation_share:g}), use a "
-                         "larger corpus, or take the last policy")
-
-
-def count_prefixes(dataset: Dataset, split: str, tokenizer: PreTrainedTokenizerFast | None, policy: PolicyConfig
-                   ) -> int:
-    """Return the number of different prefixes of a split that fit; of all where nobody knows the tokens yet."""
-    from npkit.text.policy import fits
-    prefixes = list(dict.fromkeys(row["prefix"] for row in dataset if row["split"] == split))
-    return sum(fits(tokenizer, prefixes, policy.max_prefix_tokens)) if tokenizer and prefixes else len(prefixes)

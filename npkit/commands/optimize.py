@@ -1,0 +1,206 @@
+"""`npkit optimize`: prompts from the command line or standard input, printed for people or as JSON."""
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from npkit.commands.options import Parser, add_profile, add_verb, importing
+from npkit.errors import NpkitError
+from npkit.text.keywords import CATEGORIES
+
+if TYPE_CHECKING:
+    from npkit.neurologic import Constraints
+    from npkit.optimize import Optimized, Refused
+    from npkit.scoring.rewards import Scorer
+    from npkit.study.artifacts import Run
+
+SUMMARY = """Optimise one prompt, or one a line from standard input.
+
+The phrases of a category and of --exclude are separated by commas, or given by repeating the option; a phrase with a
+comma inside stands in double quotes: --exclude '"oil, on canvas", fog'. A --require is one phrase, commas and all.
+Of standard input every line answers for itself: one that cannot be taken (empty, too long, not UTF-8) gets an error,
+in its place with --json and on standard error without; the others are decoded, and the exit code is 1.
+"""
+
+
+# 1. Options ----------------------------------------------------------------------------------------------------------
+def add(verbs) -> None:
+    """Add the verb with its options."""
+    verb = add_verb(verbs, "optimize", run, SUMMARY,
+                    'npkit optimize "a castle tower" --style "pixel art, pop art" --exclude 8k --out castle.png')
+    verb.add_argument("prompt", metavar="PROMPT", help="the plain prompt; - reads one a line from standard input")
+    add_profile(verb, "tiny (default), small or paper")
+    verb.add_argument("--policy", default="ppo", metavar="ppo|sft|FOLDER", help="which policy writes (default ppo)")
+    add_wishes(verb)
+    verb.add_argument("--seed", type=int, default=0, metavar="N",
+                      help="0 to 4294967295; draws keywords and pictures (default 0)")
+    verb.add_argument("--beam", type=int, metavar="N", help="beam size; the profile's where not given")
+    verb.add_argument("--max-new-tokens", type=int, metavar="N", help="length of a completion; the profile's")
+    verb.add_argument("--prices", action="store_true", help="say what each clause costs, by decoding without it")
+    verb.add_argument("--out", metavar="FILE", help="save both pictures side by side (.png, .jpg or .webp), and score "
+                                                    "them")
+    verb.add_argument("--scores", action="store_true", help="score both pictures")
+    verb.add_argument("--json", action="store_true", help="one JSON object a prompt on standard output")
+
+
+def add_wishes(verb: Parser) -> None:
+    """Add the options that say what must and must not be written."""
+    for category in CATEGORIES:
+        verb.add_argument(f"--{category}", action="append", default=[], metavar="W,W",
+                          help=f"wanted {category}: any of these phrases")
+    verb.add_argument("--require", action="append", default=[], metavar="PHRASE",
+                      help="a phrase that must occur, commas and all; repeated: each of them")
+    verb.add_argument("--exclude", action="append", default=[], metavar="W,W", help="phrases that must not occur")
+    verb.add_argument("--no-defaults", action="store_true", help="no default clause for the categories left open")
+
+
+def phrases(option: str, texts: Iterable[str]) -> list[str]:
+    """Return the phrases of an option: split at commas (also full-width ones), but for those in double quotes."""
+    found = []
+    for text in texts:
+        line = " ".join(text.split()).translate({ord("，"): ",", ord("、"): ","})
+        try:
+            pieces = next(csv.reader([line], skipinitialspace=True, strict=True), [])
+        except csv.Error:
+            raise NpkitError(f"--{option} {text!r}: double quotes go around a whole phrase, as in "
+                             f"--{option} '\"oil, on canvas\", fog'") from None
+        found += (kept := [piece.strip() for piece in pieces if piece.strip()])
+        if not kept:
+            raise NpkitError(f"--{option} {text!r} holds no phrase: a phrase needs at least one word")
+    return found
+
+
+def read_wishes(args: argparse.Namespace, run: "Run") -> "Constraints":
+    """Return the constraints of the command line."""
+    from npkit.optimize import constraints_for
+    user = {category: phrases(category, getattr(args, category)) for category in CATEGORIES}
+    return constraints_for(run.config, user, args.require, phrases("exclude", args.exclude),
+                           seed=None if args.no_defaults else args.seed)
+
+
+# 2. The verb ---------------------------------------------------------------------------------------------------------
+def run(args: argparse.Namespace) -> int:
+    """Optimise the prompts and print them; 1 if a line of standard input could not be taken."""
+    with importing():
+        import transformers
+
+        from npkit import optimize as engine
+        from npkit.study.artifacts import set_threads
+    transformers.utils.logging.set_verbosity_error()  # standard error is for sentences, not for progress bars
+    transformers.utils.logging.disable_progress_bar()
+    study, run = open_runs(args)
+    set_threads(run.config)
+    lines = read_lines(sys.stdin.buffer.read()) if args.prompt == "-" else [args.prompt]
+    out = engine.check_out(args.out, len(lines)) if args.out else None
+    constraints = read_wishes(args, run)
+    policy = engine.trained_policy(study, args.policy)
+    answer = engine.optimize_each if args.prompt == "-" else engine.optimize
+    options = {"policy": policy, "constraints": constraints, "profile": run.config}
+    answers = engine.map_those(str, partial(answer, **options), lines)
+    if args.prices:
+        answers = engine.map_those(engine.Optimized, partial(engine.with_prices, **options), answers)
+    show(answers, args, run, out)
+    return 1 if any(isinstance(each, engine.Refused) for each in answers) else 0
+
+
+def open_runs(args: argparse.Namespace) -> tuple["Run", "Run"]:
+    """Return the run whose policies are read, and the same with the options that change decoding alone."""
+    from npkit.study.artifacts import check_seed, open_run
+    from npkit.study.profiles import parse_settings
+    check_seed(args.seed)
+    settings = parse_settings(args.settings)
+    decoding = {"neurologic.beam_size": args.beam, "neurologic.max_new_tokens": args.max_new_tokens}
+    return tuple(open_run("neurologic", args.profile, settings=settings | more) for more in ({}, decoding))
+
+
+def read_lines(content: bytes) -> list["str | Refused"]:
+    """Return the lines of standard input; in place of one that is not UTF-8 why it cannot be taken."""
+    from npkit.optimize import Refused
+    if not content.strip():
+        raise NpkitError("standard input is empty: it holds one prompt a line, such as \"a castle tower\"")
+    lines = []
+    for line in content.removesuffix(b"\n").split(b"\n"):
+        try:
+            text = line.decode("utf-8")
+            lines.append(Refused(text, "the line holds a NUL: text in UTF-8 has none") if "\0" in text else text)
+        except UnicodeDecodeError as error:
+            lines.append(Refused(line.decode("utf-8", errors="backslashreplace"),
+                                 f"the line is not UTF-8: byte 0x{line[error.start]:02x} at {error.start + 1}"))
+    return lines
+
+
+# 3. What is printed --------------------------------------------------------------------------------------------------
+def show(answers: Sequence["Optimized | Refused"], args: argparse.Namespace, run: "Run", out: Path | None) -> None:
+    """Print the answers, for people before any picture is tried; then score, and save, the pictures asked for."""
+    from npkit import optimize as engine
+    scorer, found = None, [each for each in answers if isinstance(each, engine.Optimized)]
+    if not args.json:
+        print_words(answers)
+    try:
+        if found and (out or args.scores):
+            scorer = engine.load_scorer(run.config, run.device)
+            found = engine.with_scores(found, scorer, args.seed)
+            answers = engine.map_those(engine.Optimized, lambda _: found, answers)
+    finally:  # whatever becomes of the pictures, the prompts are printed
+        if args.json:
+            print_json(answers)
+    if scorer:
+        note_truncated(found, scorer)
+        if not args.json:
+            print_scores(found)
+        if out:
+            engine.save_pictures(found, scorer, args.seed, out, run.config.name)
+            print(f"npkit: saved {out}", file=sys.stderr)
+
+
+def print_json(answers: Sequence["Optimized | Refused"]) -> None:
+    """Print an object a line, letters as they are where the stream has them all, else escaped as JSON escapes them."""
+    is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    for answer in answers:
+        print(json.dumps(answer.to_dict(), ensure_ascii=not is_unicode), flush=True)
+
+
+def print_words(answers: Sequence["Optimized | Refused"]) -> None:
+    """Print the optimised prompts with their clauses, and on standard error the lines that could not be taken."""
+    from npkit.optimize import Refused
+    taken = [describe(each) for each in answers if not isinstance(each, Refused)]
+    if taken:
+        print("\n\n".join(taken), flush=True)
+    for number, each in enumerate(answers, 1):
+        if isinstance(each, Refused):
+            print(f"npkit: line {number}: {each.error}", file=sys.stderr)
+
+
+def describe(found: "Optimized") -> str:
+    """Return the prompt and, a line each, what met every clause and what is absent."""
+    lines = [found.optimized]
+    for number, clause in enumerate(found.certificate.clauses):
+        origin = ", in your own words" if clause.holds and clause.end <= len(found.prompt) else ""
+        price = f", costs {found.prices[number]:.2f} nats" if found.prices else ""
+        words = repr(clause.satisfied_by) if clause.holds else "NOT SATISFIED"
+        lines.append(f"  {clause.category:<12} {words}{origin}{price} (any of: {', '.join(clause.any_of)})")
+    return "\n".join(lines + [
+        f"  {'excluded':<12} {phrase!r} is {'PRESENT' if phrase in found.certificate.violations else 'absent'}"
+        for phrase in found.certificate.excluded])
+
+
+def print_scores(found: Sequence["Optimized"]) -> None:
+    """Print every judge's scores of both pictures, under the optimised prompt where there are several."""
+    for each in found:
+        if len(found) > 1:
+            print(f"\n{each.optimized}")
+        for judge, score in each.scores.items():
+            plain, optimized = score["prompt"], score["optimized"]
+            print(f"  {judge:<12} {plain:.3f} -> {optimized:.3f} ({optimized - plain:+.3f})", flush=True)
+
+
+def note_truncated(found: Sequence["Optimized"], scorer: "Scorer") -> None:
+    """Say on standard error how many prompts the text encoder cannot read to the end."""
+    from npkit.optimize import num_truncated
+    if number := num_truncated(found, scorer):
+        print(f"npkit: note: the text encoder reads {scorer.image_model.max_tokens} tokens; the end of {number} of "
+              f"{2 * len(found)} prompts is not painted", file=sys.stderr)
