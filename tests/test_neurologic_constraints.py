@@ -1,4 +1,4 @@
-"""Clauses: word boundaries, contradictions, the user's wishes over the defaults, certificates."""
+"""Constraints: word boundaries, contradictions, the user's wishes over the defaults, certificates."""
 import numpy as np
 import pytest
 
@@ -68,7 +68,7 @@ def test_user_words_replace_only_their_category():
     merged = merge(defaults, {"style": ["pixel art", "my own style", "pixel art"]}, ["fog"], ["8k"])
     assert merged.wanted == (("style", any_of("pixel art", "my own style")), ("booster", any_of("sharp focus")),
                              ("require", any_of("fog")))
-    with pytest.raises(NpkitError, match="'booster' is empty"):
+    with pytest.raises(NpkitError, match="every keyword of category 'booster' is excluded"):
         merge(defaults, {}, [], ["8k", "sharp focus"])
 
 
@@ -89,8 +89,9 @@ def test_certificate_names_words_and_places():
     assert (style.satisfied_by, style.start, style.end) == ("pop art", 7, 14)
     assert (vibe.satisfied_by, vibe.start, vibe.end) == (None, None, None)
     assert certificate.excluded == ("text", "8k") and certificate.violations == () and not certificate.holds
-    assert certify(constraints, "moody pop art").holds
+    assert certify(constraints, "moody, pop art").holds and not certify(constraints, "moody pop art").holds
+    assert certify(constraints, "moody pop art", prefix="moody pop art").holds
     assert certify(constraints, "moody pop art, 8K").violations == ("8k",)
     assert certificate.to_dict()["clauses"][0] == {
-        "category": "style", "any_of": ("art", "Pop Art"), "holds": True, "count": 2,
+        "category": "style", "any_of": ("art", "Pop Art"), "holds": True, "count": 1,
         "satisfied_by": "pop art", "start": 7, "end": 14}
