@@ -15,7 +15,8 @@ from torch import Tensor
 
 from npkit.errors import MissingArtifact, NpkitError
 from npkit.figures import note_profile, picture_sheet
-from npkit.neurologic import Certificate, Constraints, decode, default_clauses, find, merge, prices
+from npkit.neurologic import Certificate, Constraints, default_clauses, find, merge, prices
+from npkit.neurologic.published import decode_as_set
 from npkit.scoring.images import load_image_model
 from npkit.scoring.judges import load_judges
 from npkit.study.artifacts import Run, open_run
@@ -47,9 +48,11 @@ class Optimized:
         """Return the prompt and, a line each, what met every clause, what is absent, and both scores."""
         lines = [self.optimized]
         for number, clause in enumerate(self.certificate.clauses):
-            origin = ", in your own words" if clause.holds and clause.end <= len(self.prompt) else ""
+            is_own = clause.end is not None and clause.end <= len(self.prompt)
+            origin = ", in your own words" if clause.holds and is_own else ""
             price = f", costs {self.prices[number]:.2f} nats" if self.prices else ""
-            words = repr(clause.satisfied_by) if clause.holds else "NOT SATISFIED"
+            words = repr(clause.satisfied_by) if clause.satisfied_by else "nothing, which it allows"
+            words = words if clause.holds else "NOT SATISFIED"
             lines.append(f"  {clause.category:<12} {words}{origin}{price} (any of: {', '.join(clause.any_of)})")
         lines += [f"  {'excluded':<12} {phrase!r} is {'PRESENT' if phrase in self.certificate.violations else 'absent'}"
                   for phrase in self.certificate.excluded]
@@ -64,7 +67,7 @@ def optimize(prompts: Sequence[str], policy: Policy, constraints: Constraints, p
     model, tokenizer = policy
     encode_prefixes(tokenizer, prompts, profile.policy.max_prefix_tokens)  # an empty or too long prompt raises
     return [Optimized(found.prefix, found.prompt, found.certificate, found.logprob)
-            for found in decode(model, tokenizer, prompts, constraints, profile.neurologic)]
+            for found in decode_as_set(model, tokenizer, prompts, constraints, profile.neurologic)]
 
 
 def constraints_for(profile: Profile, user: Mapping[str, Sequence[str]], require: Sequence[str] = (),
@@ -72,13 +75,13 @@ def constraints_for(profile: Profile, user: Mapping[str, Sequence[str]], require
     """Return the user's wishes over the default clauses drawn with `seed`; no defaults where it is None."""
     config, defaults = profile.neurologic, {}
     words = keywords.load(config.keywords)
-    if seed is not None:
-        allowed = keywords.select(words, config.block, config.living_artists)
-        defaults = default_clauses(allowed, config.keywords_per_category, np.random.default_rng(seed))
     if not config.living_artists:
         own = [*require, *(phrase for phrases in user.values() for phrase in phrases)]
         exclude = [*exclude, *(row.phrase for rows in words.values() for row in rows
                                if row.living_artist and not any(find(row.phrase, phrase) for phrase in own))]
+    if seed is not None:
+        allowed = keywords.select(words, config.block, config.living_artists)
+        defaults = default_clauses(allowed, config.keywords_per_category, np.random.default_rng(seed), exclude)
     return merge(defaults, user, require, exclude)
 
 

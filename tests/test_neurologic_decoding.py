@@ -312,7 +312,8 @@ def test_phrases_read_as_one_tree_cost_what_each_costs_alone(kind):
     assert len(costs) == 4 * len(PHRASES)  # more than one tree
     for phrase, cost in costs.items():
         ids = [*tokenizer.encode(","), *tokenizer.encode(f" {phrase}")]
-        assert sum(loss for _, loss in cost) == pytest.approx(-float(token_logprobs(model, [ids])[0].sum()), rel=1e-4), phrase
+        expected = -float(token_logprobs(model, [ids])[0].sum())
+        assert sum(loss for _, loss in cost) == pytest.approx(expected, rel=1e-4), phrase
 
 
 def test_a_model_without_keys_and_values_is_refused():

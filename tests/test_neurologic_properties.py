@@ -114,8 +114,8 @@ def test_two_thousand_random_constraint_sets_hold_on_the_text():
         constraints = random_constraints(rng, prefix)
         try:
             plan(*policy(), [prefix], [constraints], config)
-        except NpkitError:
-            refused.append((prefix, constraints))
+        except NpkitError as error:
+            refused.append((prefix, constraints, str(error)))
         else:
             jobs.append((prefix, constraints))
     for (prefix, constraints), found in zip(jobs, decode(*policy(), *zip(*jobs), config, batch_size=250)):
@@ -127,8 +127,14 @@ def test_two_thousand_random_constraint_sets_hold_on_the_text():
                   any(clause.capped for _, clause in constraints.wanted)]
     assert (kinds > [2_000, 2_000, 300, 200]).all()
     assert 0 < len(refused) < 8
-    for prefix, constraints in refused:  # "e" and "s" are avoided beside letters beyond ASCII too, on the safe side
-        assert "Straße" in (simple_text(constraints, prefix) or "Straße"), constraints
+    for prefix, constraints, error in refused:
+        text = simple_text(constraints, prefix)
+        if "no way is known" in error:  # which is said where plans collide and the sets of bits are too many only
+            bits = sum(clause.bits for _, clause in constraints.wanted)
+            assert bits > 14 and any(clause.capped for _, clause in constraints.wanted)
+        else:  # "e" and "s" are avoided beside letters beyond ASCII too, on the safe side
+            assert "Straße" in (text or "Straße"), constraints
+    assert sum("no way is known" in error for *_, error in refused) < 3
 
 
 def simple_text(constraints, prefix):

@@ -9,15 +9,7 @@ from test_neurologic_properties import PREFIXES, policy, random_constraints
 
 from npkit.errors import NpkitError, PrefixTooLong
 from npkit.neurologic import Constraints, any_of, certify, decode, decode_best
-from npkit.neurologic.published import (
-    BEHAVIOURS,
-    Beam,
-    Candidates,
-    Rules,
-    decode_as_set,
-    decode_published,
-    spell,
-)
+from npkit.neurologic.published import BEHAVIOURS, Beam, Candidates, Rules, decode_as_set, decode_published, spell
 from npkit.neurologic.token_automaton import compile_phrases, join
 from npkit.neurologic.toy import toy_policy
 from npkit.study.profiles import COMPAT, NeurologicConfig, load_profile
@@ -61,7 +53,8 @@ def test_equals_the_reference_token_for_token(name):
             assert logprob == pytest.approx(expected_logprob, abs=1e-3)
             assert length == len(expected)
             lengths.append(len(expected))
-            satisfied.append(certify(replace(constraints, own_parts=False), tokenizer.decode([*prefix, *expected])).holds)
+            text = tokenizer.decode([*prefix, *expected])
+            satisfied.append(certify(replace(constraints, own_parts=False), text).holds)
     assert len(lengths) == 60 and len(set(lengths)) > 4 and NEW_TOKENS in lengths  # both ends are put to the test
     assert 0 < sum(satisfied) < len(satisfied)
 

@@ -147,7 +147,8 @@ def prepare(prefix: str, constraints: Constraints, vocabulary: Vocabulary, max_n
     tracker = solved(tracker, max_new_tokens) if tight else solved(tracker, LAST_TOKENS, CHEAP_SETS)
     need = _need(tracker, node, met, in_word, vocabulary)
     if need > max_new_tokens:
-        raise NpkitError(_why_infeasible(constraints, vocabulary, need, max_new_tokens))
+        raise NpkitError(_why_infeasible(constraints, vocabulary, need, max_new_tokens,
+                                         tracker.plans.exact_sets.shape[1] > 0))
     return Job(prefix, prefix_ids, constraints, template, tracker, node, met, in_word, need)
 
 
@@ -202,13 +203,17 @@ def _need(tracker: Tracker, node: int, met: int, in_word: bool, vocabulary: Voca
     return int((1 + after.masked_fill(gained & BAN != 0, FAR)).amin()) if len(first) else FAR
 
 
-def _why_infeasible(constraints: Constraints, vocabulary: Vocabulary, need: int, max_new_tokens: int) -> str:
+def _why_infeasible(constraints: Constraints, vocabulary: Vocabulary, need: int, max_new_tokens: int,
+                    is_exact: bool) -> str:
     if need < FAR:
         return f"the clauses need {need} new tokens, max_new_tokens is {max_new_tokens}"
     for category, clause in constraints.wanted:
         if not any(vocabulary.spell(literal.phrase) for literal in clause):
             phrases = [literal.phrase for literal in clause]
             return f"the vocabulary has no tokens that write any of {phrases} ({category})"
+    if not is_exact:
+        return (f"no way is known to write the clauses {[category for category, _ in constraints.wanted]}: they share "
+                "phrases that are counted, and are too many to try all combinations")
     limits = " or breaking the counts" if any(clause.capped for _, clause in constraints.wanted) else ""
     return (f"the clauses {[category for category, _ in constraints.wanted]} cannot all be written without one of the "
             f"excluded {list(constraints.excluded)}{limits}")
