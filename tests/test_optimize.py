@@ -10,7 +10,8 @@ from PIL import Image
 
 from npkit.__main__ import build_parser, main
 from npkit.errors import NpkitError
-from npkit.optimize import constraints_for, optimize, run_command
+from npkit.neurologic import Constraints, any_of, certify
+from npkit.optimize import Optimized, constraints_for, optimize, run_command
 from npkit.study.profiles import PolicyConfig, load_profile
 from npkit.text.policy import build_policy, load_policy, save_policy
 
@@ -141,3 +142,9 @@ def test_pictures_and_scores(folder, tmp_path, capsys):
     width, height = Image.open(out).size
     assert width > 1.5 * height > 600
     assert [path.name for path in out.parent.glob("*.png*")] == ["pictures.png"]
+
+
+def test_a_clause_that_allows_nothing_is_reported():
+    wanted = Constraints((("style", any_of("ink", "oil", min_count=0, max_count=1)),))
+    report = Optimized("a fox", "a fox", certify(wanted, "a fox", "a fox"), -1.0).report()
+    assert "style        nothing, which it allows (any of: ink, oil)" in report

@@ -208,7 +208,7 @@ def _why_infeasible(constraints: Constraints, vocabulary: Vocabulary, need: int,
     if need < FAR:
         return f"the clauses need {need} new tokens, max_new_tokens is {max_new_tokens}"
     for category, clause in constraints.wanted:
-        if not any(vocabulary.spell(literal.phrase) for literal in clause):
+        if not any(vocabulary.spell(space + literal.phrase) for literal in clause for space in (" ", "")):
             phrases = [literal.phrase for literal in clause]
             return f"the vocabulary has no tokens that write any of {phrases} ({category})"
     if not is_exact:
