@@ -31,14 +31,15 @@ PREFIXES = ["a fox", "a castle on the hill", "an old man", "portrait of a woman"
 def phrases(number: int) -> list[str]:
     """Return different phrases, names, words and emoji alone and in pairs."""
     names = [f"{first} {last}" for last in LAST for first in FIRST]
-    pairs = [f"{word} {emoji}" for word, emoji in zip(WORDS, EMOJI * 2)]
+    pairs = [f"{word} {emoji}" for emoji in EMOJI[:3] for word in WORDS]
     return [*WORDS, *EMOJI, *pairs, *names][:number]
 
 
-def untrained(vocab_size: int) -> Policy:
-    """Return the tiny policy with random weights and a tokenizer of `vocab_size` tokens."""
+def untrained(vocab_size: int, prompts: str) -> Policy:
+    """Return the tiny policy with random weights and a tokenizer of `vocab_size` tokens trained on `prompts`."""
+    texts = pd.read_json(prompts, lines=True)["prompt"] if prompts else generate(20_000, seed=0)
     config = override(load_profile("tiny").policy, vocab_size=vocab_size)
-    model, tokenizer = build_policy(config, generate(20_000, seed=0), seed=0)
+    model, tokenizer = build_policy(config, texts, seed=0)
     with torch.no_grad():
         model.transformer.wte.weight.mul_(8)  # far from uniform: some tokens are much dearer than others
     return model.eval(), tokenizer
@@ -61,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--policy", default="", help="a folder; left out, untrained policies of the sizes below")
     parser.add_argument("--vocab-sizes", default="1024,8192")
+    parser.add_argument("--prompts", default="", help="JSONL their tokenizers learn from; left out, GlyphWorld")
     parser.add_argument("--phrases", type=int, default=300)
     parser.add_argument("--new-tokens", type=int, default=48)
     parser.add_argument("--beam", type=int, default=5)
@@ -68,7 +70,7 @@ def main() -> None:
     torch.set_num_threads(1)
     config = NeurologicConfig(max_new_tokens=args.new_tokens, beam_size=args.beam)
     policies = {args.policy: load_policy(args.policy)} if args.policy else {
-        f"untrained, {size} tokens": untrained(int(size)) for size in args.vocab_sizes.split(",")}
+        f"untrained, {size} tokens": untrained(int(size), args.prompts) for size in args.vocab_sizes.split(",")}
     for name, policy in policies.items():
         table = losses(policy, phrases(args.phrases), config)
         print(f"{name}: {len(table)} phrases, {(table['lost'] <= 10).sum()} within 10 nats, most lost "

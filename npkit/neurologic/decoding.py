@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -172,18 +173,22 @@ def weigh(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vocabulary
     losses = phrase_costs(model, tokenizer, [phrase for template in trackers.values()
                                              for phrase in template.wanted_phrases()])
     length = (vocabulary.token_bytes != END).sum(1).tolist()
-    costs = {phrase: [(length[token], loss) for token, loss in row] for phrase, row in losses.items()}
-    weighed = {tracker: replace(tracker, progress=_progress(template, costs))
+    costs = {phrase: [(length[token], loss) for token, loss in row[:-1]] for phrase, row in losses.items()}
+    comma_cost = {phrase: row[-1][1] for phrase, row in losses.items()}
+    weighed = {tracker: replace(tracker, progress=_progress(template, costs, comma_cost))
                for tracker, template in trackers.items()}
     return [replace(job, tracker=weighed[job.tracker]) for job in jobs]
 
 
-def _progress(template: Template, costs: Mapping[str, Sequence[tuple[int, float]]]) -> Progress:
+def _progress(template: Template, costs: Mapping[str, Sequence[tuple[int, float]]],
+              comma_cost: Mapping[str, float]) -> Progress:
+    own_parts = bool(template.compiled.comma_nodes)
+    comma = float(np.mean([comma_cost[phrase] for phrase in template.wanted_phrases()])) if own_parts else 0.0
     weight = torch.zeros_like(template.tracker.progress.weight)
     for bit, slot in enumerate(template.layout):
         if not slot.limited:
-            weight[0, bit] = min(sum(cost for _, cost in costs[phrase]) for phrase in slot.phrases)
-    return Progress(shares(template.compiled, costs, weight.shape[1]), weight)
+            weight[0, bit] = comma + min(sum(cost for _, cost in costs[phrase]) for phrase in slot.phrases)
+    return Progress(shares(template.compiled, costs, weight.shape[1], comma), weight)
 
 
 def _need(tracker: Tracker, node: int, met: int, in_word: bool, vocabulary: Vocabulary) -> int:

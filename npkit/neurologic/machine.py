@@ -79,6 +79,7 @@ class Compiled(NamedTuple):
     closed: np.ndarray         # (nodes,) bits of phrases that end here whatever follows
     ends_phrase: np.ndarray    # (proposals,) whether a token begins with what ends a phrase: a comma, or any BREAK
     phrase_nodes: list[tuple[int, str, list[int]]]  # bit, phrase, and its node in the wanted automaton after each byte
+    comma_nodes: list[int]     # nodes of the wanted automaton where a part begins; none where phrases are mere words
     wanted_node: np.ndarray    # (nodes,) node of the wanted automaton
     wanted_fail: np.ndarray    # (wanted nodes,) its failure links
 
@@ -106,7 +107,7 @@ def compile_machine(wanted: Sequence[tuple[int, str]], limited: Sequence[tuple[i
     machine, pairs = product(both, (start, BREAK), column, token_bytes)
     closed = both[0].closed[pairs[0]] | both[1].closed[pairs[1]]
     return Compiled(replace(machine, proposals=proposals[None]), closed, is_end[column[token_bytes[:, 0]]],
-                    phrase_nodes, pairs[0], both[0].fail)
+                    phrase_nodes, wanted_trie.part_begins() if own_parts else [], pairs[0], both[0].fail)
 
 
 def propose(phrases: Sequence[str], vocabulary: Vocabulary) -> Tensor:
@@ -169,6 +170,11 @@ class Trie:
         ends = self.pending if own_part or has_boundary(phrase[-1]) else self.closed
         ends[node] |= flag
         return path
+
+    def part_begins(self) -> list[int]:
+        """Return the nodes behind a comma, and behind the space that follows it."""
+        comma = self.edges.get(WORD * 256 + COMMA)
+        return [] if comma is None else [comma, self._byte(comma, ord(" "))]
 
     def add_avoided(self, phrase: str, flag: int) -> None:
         """Add a phrase in any case. It begins and ends at any byte but an ASCII word byte: the safe side beside "é"."""

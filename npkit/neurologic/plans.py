@@ -108,18 +108,22 @@ def compile_constraints(constraints: Constraints, vocabulary: Vocabulary) -> Tem
     return Template(Tracker(compiled.machine, goals, plans, progress), compiled, layout)
 
 
-def shares(compiled: Compiled, costs: Mapping[str, Sequence[tuple[int, float]]], num_bits: int) -> Tensor:
+def shares(compiled: Compiled, costs: Mapping[str, Sequence[tuple[int, float]]], num_bits: int,
+           comma_cost: float = 0.0) -> Tensor:
     """Return the largest share of a phrase of each bit that is written at each node, (nodes, bits).
 
     `costs` has of each phrase the number of bytes and the cost of every token: a phrase half of whose cost is paid is
-    half written, however few letters that is. Counted in letters, a dear first token would never pay.
+    half written, however few letters that is. Counted in letters, a dear first token would never pay; and a dear comma
+    before a part of its own would not either, were it not paid for as well.
     """
     share = np.zeros((len(compiled.wanted_fail), num_bits))
     for bit, phrase, path in compiled.phrase_nodes:
         size, cost = (np.cumsum([0, *values]) for values in zip(*costs[phrase]))
         written = np.arange(1, len(path) + 1) * size[-1] / len(path)
-        paid = np.interp(written, size, cost / cost[-1] if cost[-1] > 0 else size / size[-1])
+        begun = comma_cost / max(comma_cost + cost[-1], 1e-9)
+        paid = begun + (1 - begun) * np.interp(written, size, cost / cost[-1] if cost[-1] > 0 else size / size[-1])
         share[path, bit] = np.maximum(share[path, bit], paid)
+        share[compiled.comma_nodes, bit] = np.maximum(share[compiled.comma_nodes, bit], begun)
     for back in chains(compiled.wanted_fail):
         share = np.maximum(share, share[back])
     return torch.from_numpy(share[compiled.wanted_node]).float()

@@ -146,11 +146,15 @@ class BeamCache(Cache):
 # 3. What phrases cost ------------------------------------------------------------------------------------------------
 def phrase_costs(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
                  phrases: Collection[str]) -> dict[str, list[tuple[int, float]]]:
-    """Return the tokens of each phrase behind a comma: id, and -log p(token | comma and the tokens before), in nats."""
+    """Return the tokens of each phrase behind a comma: id, and -log p(token | comma and the tokens before), in nats.
+
+    The last one is of another comma behind the phrase.
+    """
     context = tokenizer.encode(CONTEXT, add_special_tokens=False)
     costs = {}
     for batch in batches(sorted(set(phrases)), PHRASES_AT_ONCE):  # sorted: those that begin alike in one tree
-        sequences = [context + tokenizer.encode(" " + phrase, add_special_tokens=False) for phrase in batch]
+        sequences = [context + tokenizer.encode(" " + phrase, add_special_tokens=False) + context[-1:]
+                     for phrase in batch]
         losses = _losses(model, sequences, len(context))
         costs |= {phrase: list(zip(ids[len(context):], row)) for phrase, ids, row in zip(batch, sequences, losses)}
     return costs
