@@ -12,8 +12,8 @@ import torch
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from npkit.glyphworld.corpus import generate
-from npkit.neurologic import Constraints, any_of, beam, decoding
-from npkit.neurologic.compiling import compile_constraints
+from npkit.neurologic import Constraints, any_of, decoding, search
+from npkit.neurologic.plans import compile_constraints
 from npkit.neurologic.vocabulary import read_vocabulary
 from npkit.study.profiles import NeurologicConfig, load_profile
 from npkit.text.policy import Policy, build_policy, pad, train_tokenizer
@@ -27,7 +27,7 @@ CLAUSES = (("oil painting", "watercolor painting", "pixel art", "pencil sketch",
 BANNED = ("8k", "highly detailed", "trending on artstation", "text", "blurry", "watermark", "signature", "out of frame")
 CONSTRAINTS = Constraints(tuple((f"clause {number}", any_of(*phrases)) for number, phrases in enumerate(CLAUSES, 1)),
                           BANNED)
-SELECTION = ("forbid", "expand", "judge", "finish", "settled")  # methods of Rules; with take_turns and follow
+SELECTION = ("forbid", "expand", "rank", "finish", "may_stop")  # methods of Rules; with take_turns and follow
 
 
 def gpt2_small(tokenizer: PreTrainedTokenizerFast) -> Policy:
@@ -104,7 +104,7 @@ def selection_share(policy: Policy, prompts: list[str], config: NeurologicConfig
                 spent += time.process_time() - started
         return call
 
-    places = [*((beam.Rules, name) for name in SELECTION), (decoding, "take_turns"), (beam.Beam, "follow")]
+    places = [*((search.Rules, name) for name in SELECTION), (search, "take_turns"), (search.Beam, "follow")]
     originals = [(owner, name, getattr(owner, name)) for owner, name in places]
     try:
         for owner, name, original in originals:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from npkit.errors import MissingArtifact, NpkitError
-from npkit.neurologic import Certificate, Constraints, certify, decode, default_clauses, find, merge, prices
+from npkit.neurologic import Certificate, Constraints, certify, default_clauses, find, merge, prices
+from npkit.neurologic.published import decode_as_set
 from npkit.study.artifacts import STAGES, Run
 from npkit.study.profiles import Profile
 from npkit.text import keywords
-from npkit.text.corpus import tidy
+from npkit.text.characters import tidy
 from npkit.text.policy import Policy, encode_prefixes, load_policy, max_tokens
 
 if TYPE_CHECKING:
@@ -83,13 +84,13 @@ def constraints_for(profile: Profile, user: Mapping[str, Sequence[str]], require
     user = {category: tidied_phrases(phrases) for category, phrases in user.items()}
     require, exclude = tidied_phrases(require), tidied_phrases(exclude)
     words = keywords.load(config.keywords)
-    if seed is not None:
-        allowed = keywords.select(words, config.block, config.living_artists)
-        defaults = default_clauses(allowed, config.keywords_per_category, np.random.default_rng(seed))
     if not config.living_artists:
         own = [*require, *(phrase for phrases in user.values() for phrase in phrases)]
-        exclude += [row.phrase for rows in words.values() for row in rows
-                    if row.living_artist and not any(find(row.phrase, phrase) for phrase in own)]
+        exclude = [*exclude, *(row.phrase for rows in words.values() for row in rows
+                               if row.living_artist and not any(find(row.phrase, phrase) for phrase in own))]
+    if seed is not None:
+        allowed = keywords.select(words, config.block, config.living_artists)
+        defaults = default_clauses(allowed, config.keywords_per_category, np.random.default_rng(seed), exclude)
     return merge(defaults, user, require, exclude)
 
 
@@ -100,7 +101,7 @@ def optimize(prompts: Sequence[str], policy: Policy, constraints: Constraints, p
     prompts = list(map(tidied, prompts))
     encode_prefixes(tokenizer, prompts, longest_prefix(policy, profile))  # an empty or too long prompt raises
     return [Optimized(found.prefix, found.prompt, found.certificate, found.logprob)
-            for found in decode(model, tokenizer, prompts, constraints, profile.neurologic)]
+            for found in decode_as_set(model, tokenizer, prompts, constraints, profile.neurologic)]
 
 
 def longest_prefix(policy: Policy, profile: Profile) -> int:

@@ -10,10 +10,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from npkit.errors import NpkitError, PrefixTooLong
 from npkit.neurologic import Constraints, any_of, decode, decode_best, find, neurologic_generate, prices
-from npkit.neurologic.beam import keep_slots, take_turns
-from npkit.neurologic.cache import BeamCache
-from npkit.neurologic.costs import phrase_costs
-from npkit.neurologic.decoding import open_search, plan, run_search, search
+from npkit.neurologic.decoding import open_search, plan, search
+from npkit.neurologic.reader import BeamCache, phrase_costs
+from npkit.neurologic.search import keep_slots, run_search, take_turns
 from npkit.neurologic.toy import toy_policy
 from npkit.study.profiles import NeurologicConfig, override
 from npkit.text.policy import sequence_logprobs, token_logprobs
@@ -45,7 +44,8 @@ def test_logprob_is_the_policys():
 # The border between prefix and completion ----------------------------------------------------------------------------
 @pytest.mark.parametrize(("prefix", "wanted", "excluded", "completion"), [
     (" red", "red", (), ""), (" oil", "oil art", (), " art"), (" oil", "art", ("oil art",), ", art"),
-    (" red fox", "fox", (), ""), (" art", "arts", (), " arts")])
+    (" red fox", "fox", (), ""), (" art", "arts", (), ", arts"), (" fox,", "art", (), " art"),
+    (" fox art", "art fox", (), ", art fox")])
 def test_the_whole_prompt_is_judged(prefix, wanted, excluded, completion):
     policy = toy_policy(TOKENS, {token: {"": 0.85, ",": 0.05} for token in TOKENS})
     config = NeurologicConfig(max_new_tokens=4, length_penalty=0.0)
@@ -54,7 +54,7 @@ def test_the_whole_prompt_is_judged(prefix, wanted, excluded, completion):
 
 
 @pytest.mark.parametrize(("prefix", "constraints", "sentence"), [
-    (" fox", Constraints((("c", any_of("red fox")), ("d", any_of("arts")))), "need 4 new tokens, max_new_tokens is 3"),
+    (" fox", Constraints((("c", any_of("red fox")), ("d", any_of("arts")))), "need 6 new tokens, max_new_tokens is 3"),
     (" fox", Constraints((("c", any_of("ink")),)), "no tokens that write any of .'ink'. .c."),
     (" red fox", Constraints((), ("fox",)), "the prefix itself contains the excluded 'fox'"),
     (" fox", Constraints((("c", any_of()),)), "is empty"),
@@ -75,6 +75,37 @@ def test_pruning_by_likelihood_keeps_the_promise():
     config = NeurologicConfig(max_new_tokens=16, beam_size=3, prune_factor=1)
     constraints = Constraints((("c", any_of("oil painting")), ("d", any_of("4k"))), ("s", "a"))
     assert all(found.certificate.holds for found in decode(*policy(), ["the fox", "one cat"], constraints, config))
+
+
+# Parts of their own --------------------------------------------------------------------------------------------------
+GLUED = {" fox": {" oil": 0.9, ",": 0.05}, " oil": {" art": 0.9, ",": 0.05}, " art": {" red": 0.9, "": 0.05},
+         " red": {"": 0.9}, ",": {" oil": 0.5, " art": 0.3, " red": 0.1}}
+FUSED = (("c", any_of("oil art")), ("d", any_of("art red")))
+
+
+def test_two_clauses_are_not_met_by_one_fused_phrase_nor_by_words_glued_to_others():
+    policy, config = toy_policy(TOKENS, GLUED), NeurologicConfig(max_new_tokens=8)
+    own = decode(*policy, [" fox"], Constraints(FUSED), config)[0]
+    assert {"art red", "oil art"} <= set(own.prompt.split(", ")) and own.certificate.holds
+    words = decode(*policy, [" fox"], Constraints(FUSED), override(config, own_parts=False))[0]
+    assert words.completion == " oil art red" and words.certificate.holds
+    assert decode(*policy, [" fox"], Constraints(FUSED, own_parts=False), config)[0].completion == words.completion
+
+
+def test_the_users_own_words_count_wherever_they_stand():
+    policy, config = toy_policy(TOKENS, GLUED), NeurologicConfig(max_new_tokens=8)
+    assert decode(*policy, [" fox oil art red"], Constraints(FUSED), config)[0].completion == ""
+
+
+def test_what_one_token_left_cannot_write_is_refused():
+    """The letter that would make "cats" of the user's "cat" may not be glued to it."""
+    policy = toy_policy([" a", " cat", "s", " cats", ","], {})
+    wanted = Constraints((("c", any_of("cats")),), own_parts=False)
+    assert decode(*policy, [" a cat"], wanted, NeurologicConfig(max_new_tokens=1))[0].completion == " cats"
+    policy = toy_policy([" a", " cat", "s", ","], {})
+    with pytest.raises(NpkitError, match="need 2 new tokens, max_new_tokens is 1"):
+        decode(*policy, [" a cat"], wanted, NeurologicConfig(max_new_tokens=1))
+    assert decode(*policy, [" a cat"], wanted, NeurologicConfig(max_new_tokens=2))[0].completion == " cats"
 
 
 # The parts of a step -------------------------------------------------------------------------------------------------
@@ -216,7 +247,7 @@ def test_looking_ahead_prefers_the_word_after_which_the_wanted_one_is_likely():
     """After " red" nothing wanted follows; " oil" is less likely, but " art" comes after it."""
     probs = {" fox": {" red": 0.6, " oil": 0.4}, " red": {" red": 0.98, " art": 0.01}, " oil": {" art": 1.0},
              " art": {"": 1.0}}
-    wanted = Constraints((("c", any_of("art")),))
+    wanted = Constraints((("c", any_of("art")),), own_parts=False)
     narrow = NeurologicConfig(max_new_tokens=3, beam_size=1, partial_weight=0.0, look_ahead_width=3)
     found = [decode(*toy_policy(TOKENS, probs), [" fox"], wanted, override(narrow, look_ahead=weight))[0]
              for weight in (0.0, 2.0)]
@@ -281,7 +312,8 @@ def test_phrases_read_as_one_tree_cost_what_each_costs_alone(kind):
     assert len(costs) == 4 * len(PHRASES)  # more than one tree
     for phrase, cost in costs.items():
         ids = [*tokenizer.encode(","), *tokenizer.encode(f" {phrase}")]
-        assert cost == pytest.approx(-float(token_logprobs(model, [ids])[0].sum()), rel=1e-4), phrase
+        expected = -float(token_logprobs(model, [ids])[0].sum())
+        assert sum(loss for _, loss in cost[:-1]) == pytest.approx(expected, rel=1e-4), phrase
 
 
 def test_a_model_without_keys_and_values_is_refused():
@@ -321,3 +353,16 @@ def test_generate_refuses_what_would_undo_the_promise():
 def test_generate_refuses_the_published_behaviours():
     with pytest.raises(NpkitError, match="compat lu2021 is for npkit's own decode"):
         neurologic_generate(policy()[1], Constraints(), NeurologicConfig(max_new_tokens=4, compat="lu2021"))
+
+
+# Letters of several tokens -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("phrase", ["rené magritte", "zdzisław beksiński", "l’été", "水彩画", "красный", "👩‍🎨",
+                                    "🔥 城", "émile",
+                                    "dvořák"])
+def test_letters_of_several_tokens_are_written_at_once(phrase):
+    model, tokenizer = policy()
+    found = decode(model, tokenizer, ["a fox"], Constraints((("c", any_of(phrase)),)),
+                   NeurologicConfig(max_new_tokens=60))[0]
+    (at_once,) = sequence_logprobs(model, tokenizer, ["a fox"], [f", {phrase}"])
+    assert found.logprob > at_once - 10 and found.certificate.holds
+    assert found.prompt.lower().count(phrase.lower()) == 1

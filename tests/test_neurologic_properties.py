@@ -9,12 +9,12 @@ import torch
 
 from npkit.errors import NpkitError
 from npkit.neurologic import Clause, Constraints, any_of, decode, find
-from npkit.neurologic.automaton import FAR
-from npkit.neurologic.compiling import compile_constraints
 from npkit.neurologic.decoding import plan
+from npkit.neurologic.goals import FAR
+from npkit.neurologic.machine import BAN, START
+from npkit.neurologic.plans import compile_constraints
 from npkit.neurologic.toy import toy_policy
-from npkit.neurologic.trie import BAN
-from npkit.neurologic.vocabulary import BREAK, read_vocabulary
+from npkit.neurologic.vocabulary import read_vocabulary
 from npkit.study.profiles import NeurologicConfig, PolicyConfig
 from npkit.text.policy import build_policy
 
@@ -41,12 +41,31 @@ def ends(phrase, text):
     return [match.end(1) for match in pattern.finditer(text)]
 
 
-def holds(constraints, text):
-    """Say whether `text` meets `constraints`: clause by clause, counts, order, bans."""
-    found = [[ends(literal.phrase, text) for literal in clause] for _, clause in constraints.wanted]
+def part_ends(phrase, text):
+    """Return where `phrase` ends in `text` as a part of its own between commas: an independent reading."""
+    found, end = [], -1
+    for part in text.split(","):
+        start, end = end + 1, end + 1 + len(part)
+        if part.strip().lower() == phrase.lower():
+            found.append(start + len(part.rstrip()))
+    return found
+
+
+def counted_ends(phrase, text, prefix, own_parts):
+    """Return where `phrase` ends in `text` where it counts as wanted: words of the prefix, and parts behind it."""
+    if not own_parts:
+        return ends(phrase, text)
+    own = [end for end in ends(phrase, text) if end <= len(prefix)]
+    return own + [end for end in part_ends(phrase, text) if end > len(prefix)]
+
+
+def holds(constraints, text, prefix):
+    """Say whether `text`, which begins with the user's `prefix`, meets `constraints`: clauses, counts, order, bans."""
+    found = [[counted_ends(literal.phrase, text, prefix, constraints.own_parts) for literal in clause]
+             for _, clause in constraints.wanted]
     for places, (_, clause) in zip(found, constraints.wanted):
-        count = sum(map(bool, places))
-        if count < clause.min_count or clause.max_count is not None and count > clause.max_count:
+        words = sum(bool(ends(literal.phrase, text)) for literal in clause)
+        if sum(map(bool, places)) < clause.min_count or clause.max_count is not None and words > clause.max_count:
             return False
     behind = 0
     for places in found if constraints.ordered else ():
@@ -72,6 +91,8 @@ def random_constraints(rng, prefix, phrases=PHRASES, most_excluded=5, most_claus
     excluded = [str(phrase) for phrase in rng.choice(phrases, rng.integers(0, most_excluded + 1), replace=False)]
     excluded = [phrase for phrase in excluded if not find(phrase, prefix)]
     left = [phrase for phrase in phrases if not any(find(banned, phrase) for banned in excluded)]
+    own_parts = bool(rng.random() < 0.7)
+    left = [phrase for phrase in left if phrase != "," or not own_parts]
     clauses = [random_clause(rng, left, plain) for _ in range(rng.integers(0, most_clauses + 1))] if left else []
     wanted = tuple((f"clause {number}", clause) for number, clause in enumerate(clauses))
     if not plain and rng.random() < 0.3:
@@ -80,8 +101,8 @@ def random_constraints(rng, prefix, phrases=PHRASES, most_excluded=5, most_claus
             find(clause.literals[0].phrase, other.literals[0].phrase) or
             find(other.literals[0].phrase, clause.literals[0].phrase) for other in own[:number])]
         wanted = tuple((f"step {number}", clause) for number, clause in enumerate(own))
-        return Constraints(wanted, tuple(excluded), ordered=True)
-    return Constraints(wanted, tuple(excluded))
+        return Constraints(wanted, tuple(excluded), ordered=True, own_parts=own_parts)
+    return Constraints(wanted, tuple(excluded), own_parts=own_parts)
 
 
 def test_two_thousand_random_constraint_sets_hold_on_the_text():
@@ -93,21 +114,27 @@ def test_two_thousand_random_constraint_sets_hold_on_the_text():
         constraints = random_constraints(rng, prefix)
         try:
             plan(*policy(), [prefix], [constraints], config)
-        except NpkitError:
-            refused.append((prefix, constraints))
+        except NpkitError as error:
+            refused.append((prefix, constraints, str(error)))
         else:
             jobs.append((prefix, constraints))
     for (prefix, constraints), found in zip(jobs, decode(*policy(), *zip(*jobs), config, batch_size=250)):
         assert found.prompt == prefix + found.completion and "\n" not in found.prompt  # the user's words to the letter
         assert not prefix[-1].isalnum() or not found.completion[:1].isalnum()
-        assert holds(constraints, found.prompt), (found.prompt, constraints)
+        assert holds(constraints, found.prompt, prefix), (found.prompt, constraints)
         assert found.certificate.holds and np.isfinite(found.logprob)
         kinds += [len(constraints.wanted), len(constraints.excluded), constraints.ordered,
                   any(clause.capped for _, clause in constraints.wanted)]
     assert (kinds > [2_000, 2_000, 300, 200]).all()
     assert 0 < len(refused) < 8
-    for prefix, constraints in refused:  # "e" and "s" are avoided beside letters beyond ASCII too, on the safe side
-        assert "Straße" in (simple_text(constraints, prefix) or "Straße"), constraints
+    for prefix, constraints, error in refused:
+        text = simple_text(constraints, prefix)
+        if "no way is known" in error:  # which is said where plans collide and the sets of bits are too many only
+            bits = sum(clause.bits for _, clause in constraints.wanted)
+            assert bits > 14 and any(clause.capped for _, clause in constraints.wanted)
+        else:  # "e" and "s" are avoided beside letters beyond ASCII too, on the safe side
+            assert "Straße" in (text or "Straße"), constraints
+    assert sum("no way is known" in error for *_, error in refused) < 3
 
 
 def simple_text(constraints, prefix):
@@ -115,7 +142,7 @@ def simple_text(constraints, prefix):
     choices = [itertools.combinations([literal.phrase for literal in clause], clause.min_count)
                for _, clause in constraints.wanted]
     texts = (", ".join([prefix, *itertools.chain(*chosen)]) for chosen in itertools.product(*choices))
-    return next((text for text in texts if holds(constraints, text)), None)
+    return next((text for text in texts if holds(constraints, text, prefix)), None)
 
 
 def test_one_more_token_always_brings_the_end_one_token_nearer():
@@ -124,33 +151,39 @@ def test_one_more_token_always_brings_the_end_one_token_nearer():
     vocabulary = read_vocabulary(policy()[1], policy()[0].config.vocab_size)
     tried = 0
     while tried < 40:
-        machine = compile_constraints(random_constraints(rng, "a fox", most_clauses=3), vocabulary)
-        if machine.restart.shape[1] > 6:
+        tracker = compile_constraints(random_constraints(rng, "a fox", most_clauses=3), vocabulary).tracker
+        machine, goals = tracker.machine, tracker.goals
+        if len(goals.bit) > 6:
             continue
         tried += 1
-        node, met = torch.tensor(sorted(reached(machine))).T[:, None]
-        need = machine.assess(node, met)[0]
+        node, met = torch.tensor(sorted(reached(machine, goals))).T[:, None]
+        need = needed(tracker, node, met)
         width = machine.next_node.shape[1]
         many, gained = met.repeat_interleave(width, 1), machine.next_gains[node].flatten(1)
-        met_after = machine.gain(many, gained, node.repeat_interleave(width, 1))
-        lost = (gained & BAN != 0) | machine.over(met_after)
-        after = machine.assess(machine.next_node[node].flatten(1), met_after)[0].masked_fill(lost, FAR)
+        met_after = goals.gain(many, gained, machine.pending[node].repeat_interleave(width, 1))
+        after = needed(tracker, machine.next_node[node].flatten(1), met_after).masked_fill(gained & BAN != 0, FAR)
         after = after.view(-1, width).amin(1)
         open_states = (need[0] > 0) & (need[0] < FAR)
         assert (after < need[0])[open_states].all()
-        assert machine.done(machine.at_end(met, node))[need == 0].all()
+        assert goals.done(goals.at_end(met, machine.pending[node]))[need == 0].all()
 
 
-def reached(machine):
+def needed(tracker, node, met):
+    return tracker.plans.assess(tracker.goals, tracker.machine.pending[node], node, met)[0]
+
+
+def reached(machine, goals):
     """Return the states (node, bits met) of all texts without a banned phrase or one phrase too many."""
-    states, new = set(), {(BREAK, 0)}
+    states, new = set(), {(START, 0)}
     while new:
         states |= new
         node, met = (torch.tensor(each)[None].repeat_interleave(256, 1) for each in zip(*new))
         byte = torch.arange(256).repeat(len(new))[None]
         gained = machine.gains[node, byte]
-        met_after = machine.gain(met, gained, node)
-        fine = ((gained & BAN == 0) & ~torch.as_tensor(machine.over(met_after)))[0]
+        met_after = goals.gain(met, gained, machine.pending[node])
+        at_end = goals.at_end(met_after, machine.pending[machine.delta[node, byte]])
+        over = torch.as_tensor(goals.over(met_after)) & torch.as_tensor(goals.over(at_end))
+        fine = ((gained & BAN == 0) & ~over)[0]
         new = set(zip(machine.delta[node, byte][0, fine].tolist(), met_after[0, fine].tolist())) - states
     return states
 
@@ -168,52 +201,56 @@ def test_a_batch_gives_what_each_prefix_gives_alone():
 # Exhaustive search ---------------------------------------------------------------------------------------------------
 TOKENS = [" red", " fox", " oil", " art", "s", ","]
 TOY_PHRASES = ["red", "reds", "fox", "red fox", "oil", "art", "arts", "oil art", "fox oil", "red red", ","]
-NEW_TOKENS = 4
-
 
 @cache
-def every_text():
+def every_text(most_tokens):
     """Return every completion of " fox", as tokens: no search, no automaton."""
-    lengths = range(NEW_TOKENS + 1)
-    every = itertools.chain(*(itertools.product(range(len(TOKENS)), repeat=length) for length in lengths))
+    every = itertools.chain(*(itertools.product(range(len(TOKENS)), repeat=length)
+                              for length in range(most_tokens + 1)))
     texts = {tokens: "".join(TOKENS[token] for token in tokens) for tokens in every}
     return {tokens: text for tokens, text in texts.items() if not text.startswith("s")}
 
 
-def best_text(model, constraints, length_penalty):
+def best_text(model, constraints, length_penalty, most_tokens):
     """Return log-probability and text of the best completion of " fox"; minus infinity where none holds."""
     logprobs = model.lm_head.weight.T.log_softmax(-1).tolist()
     best = (-np.inf, -np.inf, "")
-    for tokens, text in every_text().items():
-        path = [1, *tokens, *([len(TOKENS)] if len(tokens) < NEW_TOKENS else [])]
+    for tokens, text in every_text(most_tokens).items():
+        path = [1, *tokens, *([len(TOKENS)] if len(tokens) < most_tokens else [])]
         logprob = sum(logprobs[before][after] for before, after in itertools.pairwise(path))
         value = logprob / max(1, len(path) - 1) ** length_penalty
-        if value > best[0] and holds(constraints, " fox" + text):
+        if value > best[0] and holds(constraints, " fox" + text, " fox"):
             best = (value, logprob, text)
     return best[1:]
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_a_wide_beam_finds_the_best_of_all_texts_and_refuses_only_where_there_is_none(seed):
-    rng = np.random.default_rng(seed)
+@pytest.mark.parametrize(("seeds", "most_tokens"), [(range(380), 4), (range(380, 400), 6)])
+def test_a_wide_beam_finds_the_best_of_all_texts_and_refuses_only_where_there_is_none(seeds, most_tokens):
+    refused = [seed for seed in seeds if not found_best(np.random.default_rng(seed), most_tokens, seed % 2 / 1)]
+    assert len(refused) < len(seeds) / 3 and (refused or most_tokens > 4)
+
+
+def found_best(rng, most_tokens, length_penalty):
+    """Assert that decoding a random set finds the best text; return False where there is none and it says so."""
     rows = rng.dirichlet(np.full(len(TOKENS) + 1, 0.5), len(TOKENS))
     model, tokenizer = toy_policy(TOKENS, {token: dict(zip([*TOKENS, ""], row)) for token, row in zip(TOKENS, rows)})
     constraints = random_constraints(rng, " fox", TOY_PHRASES, most_excluded=2, most_clauses=2)
-    config = NeurologicConfig(max_new_tokens=NEW_TOKENS, beam_size=300, sat_tolerance=9, length_penalty=seed % 2 / 1)
-    logprob, text = best_text(model, constraints, config.length_penalty)
+    config = NeurologicConfig(max_new_tokens=most_tokens, beam_size=300, sat_tolerance=9, length_penalty=length_penalty)
+    logprob, text = best_text(model, constraints, length_penalty, most_tokens)
     if logprob == -np.inf:
         with pytest.raises(NpkitError, match="new tokens|cannot all be written"):
             decode(model, tokenizer, [" fox"], constraints, config)
-        return
+        return False
     found = decode(model, tokenizer, [" fox"], constraints, config)[0]
-    assert holds(constraints, found.prompt)
-    assert found.completion == text or sorted(found.completion.split()) == sorted(text.split())  # as likely
+    assert holds(constraints, found.prompt, " fox")
+    assert sorted(found.completion) == sorted(text)  # the same, or as likely in another order
     assert found.logprob == pytest.approx(logprob, abs=1e-3)
+    return True
 
 
 def test_phrases_that_share_words_fit_where_they_would_not_one_by_one():
     policy = toy_policy(TOKENS, {})
-    wanted = Constraints((("c", any_of("oil art")), ("d", any_of("art red"))), ())
+    wanted = Constraints((("c", any_of("oil art")), ("d", any_of("art red"))), (), own_parts=False)
     found = decode(*policy, [" fox"], wanted, NeurologicConfig(max_new_tokens=3))[0]
     assert found.completion == " oil art red"
     with pytest.raises(NpkitError, match="need 3 new tokens, max_new_tokens is 2"):

@@ -9,7 +9,7 @@ from test_neurologic_properties import PREFIXES, policy, random_constraints
 
 from npkit.errors import NpkitError, PrefixTooLong
 from npkit.neurologic import Constraints, any_of, certify, decode, decode_best
-from npkit.neurologic.published import BEHAVIOURS, Beam, Candidates, Rules, decode_published, spell
+from npkit.neurologic.published import BEHAVIOURS, Beam, Candidates, Rules, decode_as_set, decode_published, spell
 from npkit.neurologic.token_automaton import compile_phrases, join
 from npkit.neurologic.toy import toy_policy
 from npkit.study.profiles import COMPAT, NeurologicConfig, load_profile
@@ -53,7 +53,8 @@ def test_equals_the_reference_token_for_token(name):
             assert logprob == pytest.approx(expected_logprob, abs=1e-3)
             assert length == len(expected)
             lengths.append(len(expected))
-            satisfied.append(certify(constraints, tokenizer.decode([*prefix, *expected])).holds)
+            text = tokenizer.decode([*prefix, *expected])
+            satisfied.append(certify(replace(constraints, own_parts=False), text).holds)
     assert len(lengths) == 60 and len(set(lengths)) > 4 and NEW_TOKENS in lengths  # both ends are put to the test
     assert 0 < sum(satisfied) < len(satisfied)
 
@@ -94,7 +95,7 @@ def both(tokens, probs, constraints, name, beam_size=3, max_new_tokens=6, **chan
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
 def test_a_word_boundary_is_ignored(name):
-    constraints = Constraints((("style", any_of("concept art")),))
+    constraints = Constraints((("style", any_of("concept art")),), own_parts=False)
     published, ours = both(CONCEPT, STATION, constraints, name)
     assert (published, ours) == (" fox, concept artstation", " fox, concept art")
     assert not certify(constraints, published).holds
@@ -126,7 +127,7 @@ def test_a_banned_phrase_forbids_longer_words():
 def test_an_unsatisfied_text_ends_and_wins():
     probs = {" fox": {"": 0.9, " red": 0.05, ",": 0.05}, " red": {"": 0.9, ",": 0.1}, ",": {" red": 0.9, "": 0.1},
              " oil": {"": 0.9}}
-    constraints = Constraints((("medium", any_of("oil")),))
+    constraints = Constraints((("medium", any_of("oil")),), own_parts=False)
     assert both([" fox", " red", " oil", ","], probs, constraints, "lu2021", 2, 8) == (" fox", " fox oil")
 
 
@@ -192,28 +193,30 @@ def test_errors_before_decoding(ids, beam_size, error, sentence):
 
 # As settings ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", BEHAVIOURS)
-def test_decode_takes_the_published_behaviour_as_a_setting(name):
+def test_a_setting_chooses_the_published_behaviour(name):
     model, tokenizer = policy()
     config = NeurologicConfig(max_new_tokens=NEW_TOKENS, beam_size=3, compat=name)
     wanted = Constraints((("c", any_of("art")),), ("4k",))
-    found = decode(model, tokenizer, ["a fox", "a cat -"], wanted, config)
+    found = decode_as_set(model, tokenizer, ["a fox", "a cat -"], wanted, config)
     for each, tokens in zip(found, [tokenizer.encode(each.prefix) for each in found]):
         expected, _, (logprob,) = decode_published(model, tokenizer, [tokens], [wanted], BEHAVIOURS[name], 3,
                                                    NEW_TOKENS)
         assert each.completion == tokenizer.decode(expected[0], skip_special_tokens=True)
         assert each.logprob == pytest.approx(logprob, rel=1e-4)
-        assert each.certificate == certify(wanted, each.prompt)
+        assert each.certificate == certify(wanted, each.prompt, each.prefix)
     assert set(COMPAT) == {"", *BEHAVIOURS}
+    ours = replace(config, compat="")
+    assert decode_as_set(model, tokenizer, ["a fox"], wanted, ours) == decode(model, tokenizer, ["a fox"], wanted, ours)
 
 
-@pytest.mark.parametrize(("constraints", "num_best", "sentence"), [
-    (Constraints((("c", any_of("art", "4k", min_count=2)),)), 1, "neither counts nor an order"),
-    (Constraints((("c", any_of("art")),), ordered=True), 1, "neither counts nor an order"),
-    (Constraints(), 2, "one completion a prefix")])
-def test_what_the_published_code_cannot_do_is_refused(constraints, num_best, sentence):
+@pytest.mark.parametrize("constraints", [
+    Constraints((("c", any_of("art", "4k", min_count=2)),)), Constraints((("c", any_of("art")),), ordered=True)])
+def test_what_the_published_code_cannot_do_is_refused(constraints):
     config = NeurologicConfig(max_new_tokens=4, beam_size=3, compat="lu2021")
-    with pytest.raises(NpkitError, match=sentence):
-        decode_best(*policy(), ["a fox"], constraints, config, num_best)
+    with pytest.raises(NpkitError, match="neither counts nor an order"):
+        decode_as_set(*policy(), ["a fox"], constraints, config)
+    with pytest.raises(NpkitError, match="compat lu2021 decodes as published, which promises nothing"):
+        decode_best(*policy(), ["a fox"], Constraints(), config, 1)
 
 
 def test_an_unknown_behaviour_is_refused():

@@ -12,14 +12,14 @@ from PIL import Image
 
 from npkit import optimize as engine
 from npkit.__main__ import main
-from npkit.commands.optimize import phrases
+from npkit.commands.optimize import describe, phrases
 from npkit.errors import NpkitError
 from npkit.glyphworld.corpus import generate
-from npkit.neurologic import certify, decode
-from npkit.optimize import Refused, constraints_for, optimize, optimize_each, tidied
+from npkit.neurologic import Constraints, any_of, certify, decode
+from npkit.optimize import Optimized, Refused, constraints_for, optimize, optimize_each, tidied
 from npkit.scoring.images import ImageModel
 from npkit.study.profiles import PolicyConfig, load_profile
-from npkit.text.corpus import tidy
+from npkit.text.characters import tidy
 from npkit.text.policy import build_policy, fits, load_policy, save_policy, train_tokenizer
 
 TEXTS = ["a castle tower, pixel art, moody, highly detailed", "a fox, oil painting, greg rutkowski, close up"] * 5
@@ -362,3 +362,9 @@ def test_the_longest_prefix_leaves_room_for_every_completion(profile):
     profile = load_profile(profile)
     longest = max(section.max_new_tokens for section in (profile.ppo, profile.neurologic, profile.evaluation))
     assert profile.policy.max_prefix_tokens + longest <= profile.policy.max_prompt_tokens
+
+
+def test_a_clause_that_allows_nothing_is_reported():
+    wanted = Constraints((("style", any_of("ink", "oil", min_count=0, max_count=1)),))
+    text = describe(Optimized("a fox", "a fox", certify(wanted, "a fox", "a fox"), -1.0))
+    assert "style        nothing, which it allows (any of: ink, oil)" in text

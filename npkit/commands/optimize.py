@@ -179,9 +179,11 @@ def describe(found: "Optimized") -> str:
     """Return the prompt and, a line each, what met every clause and what is absent."""
     lines = [found.optimized]
     for number, clause in enumerate(found.certificate.clauses):
-        origin = ", in your own words" if clause.holds and clause.end <= len(found.prompt) else ""
+        is_own = clause.end is not None and clause.end <= len(found.prompt)
+        origin = ", in your own words" if clause.holds and is_own else ""
         price = f", costs {found.prices[number]:.2f} nats" if found.prices else ""
-        words = repr(clause.satisfied_by) if clause.holds else "NOT SATISFIED"
+        words = repr(clause.satisfied_by) if clause.satisfied_by else "nothing, which it allows"
+        words = words if clause.holds else "NOT SATISFIED"
         lines.append(f"  {clause.category:<12} {words}{origin}{price} (any of: {', '.join(clause.any_of)})")
     return "\n".join(lines + [
         f"  {'excluded':<12} {phrase!r} is {'PRESENT' if phrase in found.certificate.violations else 'absent'}"

@@ -1,5 +1,16 @@
-"""NeuroLogic decoding: constraints as clauses, clauses as an automaton, the automaton inside a beam search."""
-from npkit.neurologic.clauses import (
+"""NeuroLogic decoding: a text that satisfies its clauses and avoids its banned phrases. Read the modules in this order:
+
+1. `constraints`: what is wanted? Clauses over phrases, judged on a text.
+2. `vocabulary` and `machine`: where does the text stand? Phrases as an automaton over the bytes that tokens write.
+3. `goals`: which clauses hold? Bits that phrases set.
+4. `plans`: how many tokens are still needed? The bound that makes a promise of a wish.
+5. `reader` and `search`: the model, and the beam search: the loop first, then its parts.
+6. `decoding`: the front door, `decode`.
+
+On top of them, `published` decodes as two published programs do, defects included; `toy` is a policy whose best text
+can be worked out by hand.
+"""
+from npkit.neurologic.constraints import (
     CNF,
     Certificate,
     Clause,
@@ -14,10 +25,7 @@ from npkit.neurologic.clauses import (
     merge,
     satisfied,
 )
-from npkit.neurologic.decoding import Decoded, decode, decode_best
-from npkit.neurologic.generation import neurologic_generate
-from npkit.neurologic.price import prices
-from npkit.neurologic.table import coverage, tabulate
+from npkit.neurologic.decoding import Decoded, coverage, decode, decode_best, neurologic_generate, prices, tabulate
 
 __all__ = ["CNF", "Certificate", "Clause", "ClauseResult", "Constraints", "Decoded", "Literal", "absent", "any_of",
            "certify", "coverage", "decode", "decode_best", "default_clauses", "find", "merge", "neurologic_generate",

@@ -3,32 +3,48 @@
 A hypothesis ranks by its log-probability plus a bonus for the largest share written of a phrase of an unmet clause (Lu
 et al., 2021, with the sign of the paper), and for every clause met: inside a group that changes nothing, but of groups
 those further on are heard first. The paper's lambda is one number, to be found for each model and list of words; here
-it is `partial_weight` times what the model expects the clause to cost. The state of a hypothesis is two integers: a
-node of the automaton and the set of clauses met. Judged is the prompt, prefix and completion together, because the
-image model gets it whole:
+it is `partial_weight` times what the model expects the clause to cost, and a phrase half of whose cost is paid is half
+written. The state of a hypothesis is two integers: a node of the machine and the set of clauses met. Judged is the
+prompt, prefix and completion together, because the image model gets it whole:
 
 * a clause may be met by the user's own words, or by a phrase that begins in the prefix and ends in the completion;
 * a banned phrase may not be completed across the border either, and a prefix that contains one is refused;
 * no letter is glued to the user's last word, no line is broken, and no two spaces follow one another.
 """
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+import pandas as pd
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.generation import GenerateBeamDecoderOnlyOutput
 
 from npkit.errors import NpkitError, PrefixTooLong
-from npkit.neurologic.automaton import FAR, Automaton, stack
-from npkit.neurologic.beam import Beam, Rules, shaken, take_turns
-from npkit.neurologic.clauses import Certificate, Constraints, certify, find
-from npkit.neurologic.compiling import compile_constraints, lay_out, solve
-from npkit.neurologic.costs import phrase_costs
-from npkit.neurologic.published import BEHAVIOURS, decode_published
-from npkit.neurologic.reader import Reader, no_keys_and_values
-from npkit.neurologic.trie import BAN
-from npkit.neurologic.vocabulary import WORD, Vocabulary, read_vocabulary
-from npkit.study.profiles import NeurologicConfig
+from npkit.neurologic.constraints import COMMAS, Certificate, Constraints, certify, find
+from npkit.neurologic.goals import FAR, set_by_prefix
+from npkit.neurologic.machine import BAN, IN_WORD
+from npkit.neurologic.plans import (
+    CHEAP_SETS,
+    LAST_TOKENS,
+    Progress,
+    Template,
+    Tracker,
+    compile_constraints,
+    shares,
+    solved,
+    stack,
+)
+from npkit.neurologic.reader import Reader, no_keys_and_values, phrase_costs
+from npkit.neurologic.search import Beam, Rules, run_search
+from npkit.neurologic.vocabulary import BREAK, END, Vocabulary, read_vocabulary
+from npkit.study.profiles import NeurologicConfig, override
 from npkit.text.policy import batches, evaluating, is_recurrent, max_tokens
+
+Generated = Tensor | GenerateBeamDecoderOnlyOutput
 
 
 @dataclass(frozen=True)
@@ -47,11 +63,12 @@ class Decoded:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A prefix ready to decode: its tokens, its automaton, and where in it the prefix ends."""
+    """A prefix ready to decode: its tokens, what follows the text, and where the prefix leads to."""
     prefix: str
     prefix_ids: list[int]
     constraints: Constraints
-    automaton: Automaton
+    template: Template
+    tracker: Tracker
     node: int
     met: int
     in_word: bool  # the prefix ends in a word: a letter next would change it
@@ -75,33 +92,15 @@ def decode_best(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pref
                 batch_size: int = 64, generator: torch.Generator | None = None) -> list[list[Decoded]]:
     """Return the best different completions of each prefix, at most `num_best`, best first; otherwise as `decode`."""
     generator = generator or torch.Generator().manual_seed(0)
-    sets = _one_each(constraints, prefixes)
     if config.compat:
-        if num_best > 1:
-            raise NpkitError(f"neurologic.compat gives one completion a prefix, as published, not {num_best}")
-        return [[found] for found in _as_published(model, tokenizer, prefixes, sets, config, batch_size)]
-    vocabulary, jobs = plan(model, tokenizer, prefixes, sets, config)
+        raise NpkitError(f"neurologic.compat {config.compat} decodes as published, which promises nothing: "
+                         "npkit.neurologic.published.decode_as_set does that")
+    vocabulary, jobs = plan(model, tokenizer, prefixes, constraints, config)
     decoded: dict[int, list[Decoded]] = {}
-    for batch in batches(_by_length([job.prefix_ids for job in jobs]), batch_size):
+    for batch in batches(by_length([job.prefix_ids for job in jobs]), batch_size):
         beam = search(model, vocabulary, [jobs[index] for index in batch], config, num_best, generator)
         decoded |= zip(batch, read_out(beam, vocabulary, [jobs[index] for index in batch]))
     return [decoded[index] for index in range(len(jobs))]
-
-
-def _as_published(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prefixes: Sequence[str],
-                  sets: Sequence[Constraints], config: NeurologicConfig, batch_size: int) -> list[Decoded]:
-    """Return what the published code would: completions whose certificates may fail."""
-    ids = [tokenizer.encode(prefix, add_special_tokens=False) for prefix in prefixes]
-    decoded: dict[int, Decoded] = {}
-    for batch in batches(_by_length(ids), batch_size):
-        tokens, lengths, logprobs = decode_published(model, tokenizer, [ids[index] for index in batch],
-                                                     [sets[index] for index in batch], BEHAVIOURS[config.compat],
-                                                     config.beam_size, config.max_new_tokens)
-        completions = tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        for index, completion, logprob, num_tokens in zip(batch, completions, logprobs, lengths.tolist()):
-            decoded[index] = Decoded(prefixes[index], completion, logprob, num_tokens,
-                                     certify(sets[index], prefixes[index] + completion))
-    return [decoded[index] for index in range(len(ids))]
 
 
 def plan(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prefixes: Sequence[str],
@@ -110,16 +109,20 @@ def plan(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prefixes: S
     vocabulary = read_vocabulary(tokenizer, model.config.vocab_size)
     room = max_tokens(model) - config.max_new_tokens
     jobs = [prepare(prefix, wanted, vocabulary, config.max_new_tokens, room)
-            for prefix, wanted in zip(prefixes, _one_each(constraints, prefixes), strict=True)]
-    return vocabulary, weigh(model, tokenizer, jobs)
+            for prefix, wanted in zip(prefixes, one_each(constraints, prefixes, config), strict=True)]
+    return vocabulary, weigh(model, tokenizer, vocabulary, jobs)
 
 
-def _by_length(sequences: Sequence[Sequence[int]]) -> list[int]:
+def by_length(sequences: Sequence[Sequence[int]]) -> list[int]:
+    """Return the places of the sequences, the shortest first: a batch of equals is padded least."""
     return sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
 
 
-def _one_each(constraints: Constraints | Sequence[Constraints], prefixes: Sequence[str]) -> Sequence[Constraints]:
-    return [constraints] * len(prefixes) if isinstance(constraints, Constraints) else constraints
+def one_each(constraints: Constraints | Sequence[Constraints], prefixes: Sequence[str],
+             config: NeurologicConfig) -> Sequence[Constraints]:
+    """Return the constraints of every prefix; `own_parts` of the settings turns that of the constraints off."""
+    sets = [constraints] * len(prefixes) if isinstance(constraints, Constraints) else constraints
+    return sets if config.own_parts else [replace(each, own_parts=False) for each in sets]
 
 
 def prepare(prefix: str, constraints: Constraints, vocabulary: Vocabulary, max_new_tokens: int, room: int,
@@ -136,22 +139,29 @@ def prepare(prefix: str, constraints: Constraints, vocabulary: Vocabulary, max_n
                             f"{max_new_tokens}: {prefix[:60]!r}")
     if banned := next((phrase for phrase in constraints.excluded if find(phrase, prefix)), None):
         raise NpkitError(f"the prefix itself contains the excluded {banned!r}: {prefix[:60]!r}")
-    automaton = compile_constraints(constraints, vocabulary)
-    node, met = automaton.read_text(prefix)
-    if automaton.pending[node] & BAN:  # only by a word the user continues otherwise, such as "text" in "étext"
-        node = WORD
-    met = int(automaton.at_end(torch.tensor([[met & ~BAN]]), torch.tensor([[node]])))
-    need = _need(automaton, node, met)
+    template = compile_constraints(constraints, vocabulary)
+    tracker, node = template.tracker, read_prefix(template.tracker, prefix)
+    met = set_by_prefix(constraints, template.layout, prefix)
+    in_word = prefix[-1].isalnum() or prefix[-1] == "_"
+    need = _need(tracker, node, met, in_word, vocabulary)
+    tight = need > max_new_tokens or max_new_tokens <= LAST_TOKENS
+    tracker = solved(tracker, max_new_tokens) if tight else solved(tracker, LAST_TOKENS, CHEAP_SETS)
+    need = _need(tracker, node, met, in_word, vocabulary)
     if need > max_new_tokens:
-        automaton = solve(automaton)
-        need = _need(automaton, node, met)
-    if need > max_new_tokens:
-        raise NpkitError(_why_infeasible(constraints, vocabulary, need, max_new_tokens))
-    last = prefix[-1]
-    return Job(prefix, prefix_ids, constraints, automaton, node, met, last.isalnum() or last == "_", need)
+        raise NpkitError(_why_infeasible(constraints, vocabulary, need, max_new_tokens,
+                                         tracker.plans.exact_sets.shape[1] > 0))
+    return Job(prefix, prefix_ids, constraints, template, tracker, node, met, in_word, need)
 
 
-def weigh(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, jobs: Sequence[Job]) -> list[Job]:
+def read_prefix(tracker: Tracker, prefix: str) -> int:
+    """Return the node that the prefix leads to: any white space as a space, any comma as the ASCII one."""
+    node, _ = tracker.machine.read_text(re.sub(f"[{COMMAS}]", ",", re.sub(r"\s+", " ", prefix)))
+    pending = int(tracker.machine.pending[node])
+    return IN_WORD if pending & BAN else node  # only by a word the user continues otherwise: "text" in "étext"
+
+
+def weigh(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary,
+          jobs: Sequence[Job]) -> list[Job]:
     """Return the jobs with what the model expects the phrases of each bit to cost behind a comma, in nats.
 
     Of the phrases of a clause the likeliest counts. Like the paper's lambda it only says which hypotheses are heard:
@@ -159,29 +169,56 @@ def weigh(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, jobs: Sequ
     """
     if is_recurrent(model):
         raise no_keys_and_values(model)
-    layouts = {job.automaton: lay_out([clause for _, clause in job.constraints.wanted]) for job in jobs}
-    cost = phrase_costs(model, tokenizer, [phrase for layout in layouts.values() for slot in layout
-                                           if not slot.limited for phrase in slot.phrases])
-    weighed = {}
-    for automaton, layout in layouts.items():
-        weight = automaton.weight.clone()
-        for bit, slot in enumerate(layout):
-            weight[0, bit] = 0 if slot.limited else min(cost[phrase] for phrase in slot.phrases)
-        weighed[automaton] = replace(automaton, weight=weight)
-    return [replace(job, automaton=weighed[job.automaton]) for job in jobs]
+    trackers = {job.tracker: job.template for job in jobs}
+    losses = phrase_costs(model, tokenizer, [phrase for template in trackers.values()
+                                             for phrase in template.wanted_phrases()])
+    length = (vocabulary.token_bytes != END).sum(1).tolist()
+    costs = {phrase: [(length[token], loss) for token, loss in row[:-1]] for phrase, row in losses.items()}
+    comma_cost = {phrase: row[-1][1] for phrase, row in losses.items()}
+    weighed = {tracker: replace(tracker, progress=_progress(template, costs, comma_cost))
+               for tracker, template in trackers.items()}
+    return [replace(job, tracker=weighed[job.tracker]) for job in jobs]
 
 
-def _need(automaton: Automaton, node: int, met: int) -> int:
-    return int(automaton.assess(torch.tensor([[node]]), torch.tensor([[met]]))[0])
+def _progress(template: Template, costs: Mapping[str, Sequence[tuple[int, float]]],
+              comma_cost: Mapping[str, float]) -> Progress:
+    own_parts = bool(template.compiled.comma_nodes)
+    comma = float(np.mean([comma_cost[phrase] for phrase in template.wanted_phrases()])) if own_parts else 0.0
+    weight = torch.zeros_like(template.tracker.progress.weight)
+    for bit, slot in enumerate(template.layout):
+        if not slot.limited:
+            weight[0, bit] = comma + min(sum(cost for _, cost in costs[phrase]) for phrase in slot.phrases)
+    return Progress(shares(template.compiled, costs, weight.shape[1], comma), weight)
 
 
-def _why_infeasible(constraints: Constraints, vocabulary: Vocabulary, need: int, max_new_tokens: int) -> str:
+def _need(tracker: Tracker, node: int, met: int, in_word: bool, vocabulary: Vocabulary) -> int:
+    """Return the tokens that the clauses need behind the prefix, whose last word no first token may continue."""
+    machine, goals, plans = tracker.machine, tracker.goals, tracker.plans
+
+    def need(nodes: Tensor, bits: Tensor) -> Tensor:
+        return plans.assess(goals, machine.pending[nodes], nodes, bits)[0]
+
+    here, bits = torch.tensor([[node]]), torch.tensor([[met]])
+    found = int(need(here, bits))
+    if not found or not in_word:
+        return found
+    first = (vocabulary.first_class[machine.proposals[0]] == BREAK).nonzero().flatten()
+    gained = machine.next_gains[node, first][None]
+    after = need(machine.next_node[node, first][None], goals.gain(bits, gained, machine.pending[here]))
+    return int((1 + after.masked_fill(gained & BAN != 0, FAR)).amin()) if len(first) else FAR
+
+
+def _why_infeasible(constraints: Constraints, vocabulary: Vocabulary, need: int, max_new_tokens: int,
+                    is_exact: bool) -> str:
     if need < FAR:
         return f"the clauses need {need} new tokens, max_new_tokens is {max_new_tokens}"
     for category, clause in constraints.wanted:
-        if not any(vocabulary.spell(literal.phrase) for literal in clause):
+        if not any(vocabulary.spell(space + literal.phrase) for literal in clause for space in (" ", "")):
             phrases = [literal.phrase for literal in clause]
             return f"the vocabulary has no tokens that write any of {phrases} ({category})"
+    if not is_exact:
+        return (f"no way is known to write the clauses {[category for category, _ in constraints.wanted]}: they share "
+                "phrases that are counted, and are too many to try all combinations")
     limits = " or breaking the counts" if any(clause.capped for _, clause in constraints.wanted) else ""
     return (f"the clauses {[category for category, _ in constraints.wanted]} cannot all be written without one of the "
             f"excluded {list(constraints.excluded)}{limits}")
@@ -197,24 +234,6 @@ def search(model: PreTrainedModel, vocabulary: Vocabulary, jobs: Sequence[Job], 
     return beam
 
 
-def run_search(rules: Rules, beam: Beam, reader: Reader, generator: torch.Generator | None) -> None:
-    """Repeat the step until nothing alive can beat what is finished."""
-    config = rules.config
-    while True:
-        logprobs = reader.logprobs()
-        rules.finish(beam, logprobs)
-        if config.look_ahead:
-            rules.look_ahead(beam, logprobs)
-        candidates = rules.expand(beam, rules.forbid(beam, logprobs))
-        rank, met = rules.judge(beam, candidates)
-        chosen = take_turns(shaken(rank, config.beam_temperature, generator), met, config.num_rows)
-        row, token = beam.follow(candidates, rank, chosen)
-        if rules.settled(beam):
-            break
-        reader.step(row, token)
-    rules.finish(beam)
-
-
 def read_out(beam: Beam, vocabulary: Vocabulary, jobs: Sequence[Job]) -> list[list[Decoded]]:
     """Return the finished hypotheses of each job as texts; of two spellings of one text the likelier stays."""
     eos, limit = vocabulary.tokenizer.eos_token_id, beam.best_tokens.shape[2]
@@ -227,7 +246,11 @@ def read_out(beam: Beam, vocabulary: Vocabulary, jobs: Sequence[Job]) -> list[li
         for completion, logprob, num_tokens in zip(completions, logprobs, counts):
             if logprob > -torch.inf:
                 finished.setdefault(completion, (logprob, num_tokens))
-        found.append([Decoded(job.prefix, completion, *measured, certify(job.constraints, job.prefix + completion))
+        if not finished:
+            raise NpkitError(f"the beam of {beam.node.shape[1]} lost every text that satisfies the clauses within "
+                             f"{limit} tokens: raise neurologic.beam_size or max_new_tokens: {job.prefix[:60]!r}")
+        found.append([Decoded(job.prefix, completion, *measured,
+                              certify(job.constraints, job.prefix + completion, job.prefix))
                       for completion, measured in finished.items()])
     return found
 
@@ -236,8 +259,82 @@ def open_search(model: PreTrainedModel, vocabulary: Vocabulary, jobs: Sequence[J
                 num_best: int = 1) -> tuple[Rules, Beam, Reader]:
     """Return what a search on `jobs` works with: the rules, the beam before its first token, the model."""
     eos, device = vocabulary.tokenizer.eos_token_id, model.device
-    machine = stack([job.automaton for job in jobs], fill_token=eos)
+    tracker = stack([job.tracker for job in jobs], fill_token=eos)
     node, met, in_word = (torch.tensor([getattr(job, name) for job in jobs]) for name in ("node", "met", "in_word"))
-    rules = Rules.of(machine, vocabulary, config, in_word.to(device))
-    beam = Beam.start((node + machine.root).to(device), met.to(device), config, eos, num_best)
+    rules = Rules.of(tracker, vocabulary, config, in_word.to(device))
+    beam = Beam.start((node + tracker.machine.root).to(device), met.to(device), config, eos, num_best)
     return rules, beam, Reader(model, [job.prefix_ids for job in jobs], config.num_rows, config.max_new_tokens)
+
+
+# 2. transformers' own door -------------------------------------------------------------------------------------------
+def neurologic_generate(tokenizer: PreTrainedTokenizerBase, constraints: Constraints,
+                        config: NeurologicConfig | None = None) -> Callable[..., Generated]:
+    """Return a decoding method for `generate`, which then takes and gives what it always does:
+
+        model.generate(**tokenizer(["a fox"], return_tensors="pt"), num_beams=5, max_new_tokens=40,
+                       custom_generate=neurologic_generate(tokenizer, constraints))
+
+    `num_beams`, `num_return_sequences`, `max_new_tokens` and `length_penalty` are generate's, the other settings
+    those of `config`. Logits processors (temperature, repetition penalty ...) raise: they would undo the promise.
+    """
+    base = config or NeurologicConfig(max_new_tokens=1)
+    if base.compat:
+        raise NpkitError(f"neurologic.compat {base.compat} is for npkit's own decode: generate would promise nothing")
+
+    def method(model: PreTrainedModel, input_ids: Tensor, logits_processor: LogitsProcessorList,
+               generation_config: GenerationConfig, **inputs) -> Generated:
+        if logits_processor:
+            raise NpkitError("NeuroLogic decoding takes no logits processor, got "
+                             f"{', '.join(type(each).__name__ for each in logits_processor)}")
+        num_best, beam_size = generation_config.num_return_sequences or 1, generation_config.num_beams or 1
+        settings = override(base, beam_size=beam_size, length_penalty=generation_config.length_penalty,
+                            max_new_tokens=generation_config.max_length - input_ids.shape[1])
+        mask = inputs.get("attention_mask")  # not an argument by name, for generate would then pass it twice
+        mask = torch.ones_like(input_ids) if mask is None else mask
+        input_ids, mask = (each[::max(num_best, beam_size)] for each in (input_ids, mask))  # repeated for its own beams
+        vocabulary = read_vocabulary(tokenizer, model.config.vocab_size)
+        room = max_tokens(model) - settings.max_new_tokens
+        rows = [ids[keep.bool()].tolist() for ids, keep in zip(input_ids, mask)]
+        texts = [tokenizer.decode(row) for row in rows]
+        jobs = [prepare(text, each, vocabulary, settings.max_new_tokens, room, row)
+                for text, each, row in zip(texts, one_each(constraints, texts, settings), rows)]
+        beam = search(model, vocabulary, weigh(model, tokenizer, vocabulary, jobs), settings, num_best)
+        sequences = torch.cat([input_ids.repeat_interleave(num_best, 0), beam.best_tokens.flatten(0, 1)], 1)
+        if not generation_config.return_dict_in_generate:
+            return sequences
+        return GenerateBeamDecoderOnlyOutput(sequences=sequences, sequences_scores=beam.best.flatten())
+
+    return method
+
+
+# 3. What came out ----------------------------------------------------------------------------------------------------
+def prices(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prefix: str, constraints: Constraints,
+           config: NeurologicConfig) -> list[float]:
+    """Return for each clause what `prefix` loses by it, in nats: log-probability without the clause minus with all.
+
+    One batch decodes all clauses and every set that leaves one out. With a beam wide enough no price is negative; a
+    negative one says that the search missed a better text.
+    """
+    wanted = constraints.wanted
+    sets = [constraints, *(replace(constraints, wanted=wanted[:number] + wanted[number + 1:])
+                           for number in range(len(wanted)))]
+    whole, *others = decode(model, tokenizer, [prefix] * len(sets), sets, config)
+    return [other.logprob - whole.logprob for other in others]
+
+
+def tabulate(decoded: Mapping[str, Sequence[Decoded]]) -> pd.DataFrame:
+    """Return one row per (variant, prefix): completion, log-probability in nats, certificate as JSON."""
+    return pd.DataFrame([
+        {"prefix": found.prefix, "variant": variant, "completion": found.completion, "logprob": found.logprob,
+         "certificate": json.dumps(found.certificate.to_dict(), ensure_ascii=False)}
+        for variant, rows in decoded.items() for found in rows])
+
+
+def coverage(decoded: Mapping[str, Sequence[Decoded]]) -> dict[str, float]:
+    """Return the share of clauses satisfied, the number of banned phrases found, and the mean log-probabilities."""
+    certificates = [found.certificate for rows in decoded.values() for found in rows]
+    met = [clause.holds for certificate in certificates for clause in certificate.clauses]
+    logprobs = {f"decode/logprob/{variant}": sum(found.logprob for found in rows) / len(rows)
+                for variant, rows in decoded.items()}
+    return {"decode/clause_coverage": sum(met) / len(met) if met else 1.0,
+            "decode/violations": float(sum(len(certificate.violations) for certificate in certificates)), **logprobs}

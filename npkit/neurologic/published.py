@@ -26,12 +26,14 @@ from torch import Tensor
 from transformers import NoRepeatNGramLogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 from npkit.errors import NpkitError, PrefixTooLong
-from npkit.neurologic.beam import Continuations, keep_slots, take_turns
-from npkit.neurologic.clauses import Constraints, checked
+from npkit.neurologic.constraints import Constraints, certify, checked
+from npkit.neurologic.decoding import Decoded, by_length, decode, one_each
+from npkit.neurologic.machine import BAN
 from npkit.neurologic.reader import Reader
+from npkit.neurologic.search import Continuations, keep_slots, take_turns
 from npkit.neurologic.token_automaton import NO_TOKEN, Phrase, TokenAutomaton, compile_phrases, join
-from npkit.neurologic.trie import BAN
-from npkit.text.policy import evaluating, max_tokens
+from npkit.study.profiles import NeurologicConfig
+from npkit.text.policy import batches, evaluating, max_tokens
 
 FLOOR = -1000.0  # both: candidates below are dropped (but for the likeliest of all), so that long texts die in silence
 NOBODY = -1e9    # both: score of the rows that are empty before the first token
@@ -73,6 +75,29 @@ BEHAVIOURS = {
                                         "Ġ[", "Ġ]", "[", "]", "Ġ{", "Ġ}", "{", "}"),
         both_cases=True, once=True, proposes_met=True),
 }
+
+
+def decode_as_set(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prefixes: Sequence[str],
+                  constraints: Constraints | Sequence[Constraints], config: NeurologicConfig,
+                  batch_size: int = 64) -> list[Decoded]:
+    """Return the best completion of each prefix by the decoder that `neurologic.compat` names, or (empty) by ours.
+
+    The published ones promise nothing: their certificates may fail.
+    """
+    if not config.compat:
+        return decode(model, tokenizer, prefixes, constraints, config, batch_size)
+    sets = one_each(constraints, prefixes, config)
+    ids = [tokenizer.encode(prefix, add_special_tokens=False) for prefix in prefixes]
+    decoded: dict[int, Decoded] = {}
+    for batch in batches(by_length(ids), batch_size):
+        tokens, lengths, logprobs = decode_published(model, tokenizer, [ids[index] for index in batch],
+                                                     [sets[index] for index in batch], BEHAVIOURS[config.compat],
+                                                     config.beam_size, config.max_new_tokens)
+        completions = tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for index, completion, logprob, num_tokens in zip(batch, completions, logprobs, lengths.tolist()):
+            certificate = certify(sets[index], prefixes[index] + completion, prefixes[index])
+            decoded[index] = Decoded(prefixes[index], completion, logprob, num_tokens, certificate)
+    return [decoded[index] for index in range(len(ids))]
 
 
 def decode_published(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prefix_ids: list[list[int]],

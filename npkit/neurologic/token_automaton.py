@@ -1,7 +1,7 @@
 """Token automaton: phrases compiled to one machine over token ids, as published NeuroLogic decoding reads a text.
 
 A phrase is one sequence of token ids. The same letters in other tokens are another text, and a phrase counts inside a
-longer word: what `automaton`, which reads bytes, does not let happen.
+longer word: what `machine`, which reads bytes, does not let happen.
 """
 from collections import deque
 from collections.abc import Sequence
@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from npkit.neurologic.automaton import Movable
-from npkit.neurologic.trie import BAN
+from npkit.neurologic.machine import BAN, Movable
 
 Phrase = tuple[int, ...]
 NO_TOKEN = 1 << 31  # fills up the alphabets of a batch: above every token id

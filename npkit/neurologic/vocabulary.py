@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from npkit.errors import NpkitError
 
@@ -67,17 +68,14 @@ def read_vocabulary(tokenizer: PreTrainedTokenizerBase, num_tokens: int) -> Voca
     return Vocabulary(tokenizer, table, torch.tensor([*BYTE_CLASS, BREAK])[table[:, 0]], table[:, 0] == END, ids)
 
 
+@cache
+def _byte_of_character() -> dict[str, int]:
+    return {char: byte for byte, char in bytes_to_unicode().items()}
+
+
 def _bytes_of(token: str) -> bytes:
-    alphabet = byte_alphabet()
+    alphabet = _byte_of_character()
     if not alphabet.keys() >= set(token):
         raise NpkitError(f"token {token!r} is not spelled in bytes: NeuroLogic decoding takes byte-level tokenizers, "
                          "such as GPT-2's")
     return bytes(alphabet[char] for char in token)
-
-
-@cache
-def byte_alphabet() -> dict[str, int]:
-    """Return the byte behind each character of GPT-2's alphabet: printable bytes as they are, others from U+0100 on."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(others)}

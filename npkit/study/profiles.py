@@ -135,6 +135,7 @@ class NeurologicConfig:
     keywords_per_category: int = 5   # drawn at random to form a default clause
     block: str = ""                  # regular expression: keywords it finds are never drawn
     living_artists: bool = True      # False: they are neither drawn nor written, unless the user names them
+    own_parts: bool = True           # a required phrase is a part between commas; False: whole words anywhere
     partial_weight: float = 2.0      # bonus for clauses met and the share of one in hand, in what they should cost
     sat_tolerance: int = 2           # keep hypotheses at most so many clauses behind the best
     prune_factor: int = 0            # keep candidates ranked above this by likelihood; 0: off

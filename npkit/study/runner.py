@@ -19,7 +19,8 @@ from npkit.study.artifacts import NOTEBOOKS, STAGES, Run, home, open_run, write_
 
 PARAMETERS = ("profile", "seed", "settings")
 LOOKED_AT = ("data.", "policy.", "ppo.episodes_per_update", "ppo.max_new_tokens", "ppo.final_policy",
-             "evaluation.num_prefixes", "neurologic.max_new_tokens", "neurologic.keywords", "neurologic.block", "neurologic.living_artists")
+             "evaluation.num_prefixes", "neurologic.max_new_tokens", "neurologic.keywords", "neurologic.block",
+             "neurologic.living_artists")
 LOCK_SECONDS = 5  # a killed run lets go at once
 USER_ERRORS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, NpkitError)}
 

@@ -1,4 +1,4 @@
-"""Clauses: word boundaries, contradictions, the user's wishes over the defaults, certificates."""
+"""Constraints: word boundaries, contradictions, the user's wishes over the defaults, certificates."""
 import numpy as np
 import pytest
 
@@ -15,6 +15,7 @@ from npkit.neurologic import (
     merge,
     satisfied,
 )
+from npkit.neurologic.constraints import checked, find_part
 from npkit.text import keywords
 
 
@@ -68,7 +69,7 @@ def test_user_words_replace_only_their_category():
     merged = merge(defaults, {"style": ["pixel art", "my own style", "pixel art"]}, ["fog"], ["8k"])
     assert merged.wanted == (("style", any_of("pixel art", "my own style")), ("booster", any_of("sharp focus")),
                              ("require", any_of("fog")))
-    with pytest.raises(NpkitError, match="'booster' is empty"):
+    with pytest.raises(NpkitError, match="every keyword of category 'booster' is excluded"):
         merge(defaults, {}, [], ["8k", "sharp focus"])
 
 
@@ -89,8 +90,67 @@ def test_certificate_names_words_and_places():
     assert (style.satisfied_by, style.start, style.end) == ("pop art", 7, 14)
     assert (vibe.satisfied_by, vibe.start, vibe.end) == (None, None, None)
     assert certificate.excluded == ("text", "8k") and certificate.violations == () and not certificate.holds
-    assert certify(constraints, "moody pop art").holds
+    assert certify(constraints, "moody, pop art").holds and not certify(constraints, "moody pop art").holds
+    assert certify(constraints, "moody pop art", prefix="moody pop art").holds
     assert certify(constraints, "moody pop art, 8K").violations == ("8k",)
     assert certificate.to_dict()["clauses"][0] == {
-        "category": "style", "any_of": ("art", "Pop Art"), "holds": True, "count": 2,
+        "category": "style", "any_of": ("art", "Pop Art"), "holds": True, "count": 1,
         "satisfied_by": "pop art", "start": 7, "end": 14}
+
+
+# What is given in another form ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("make", "sentence"), [
+    (lambda: Constraints(excluded="8k"), "excluded takes a sequence of phrases, got '8k'"),
+    (lambda: Constraints(excluded=("fog")), "excluded takes a sequence of phrases, got 'fog'"),
+    (lambda: Constraints(excluded=(8,)), "excluded takes phrases, which are texts, got 8"),
+    (lambda: Constraints(any_of("ink")), "wanted takes pairs of a name and a clause"),
+    (lambda: Constraints((("style", "ink"),)), "wanted takes pairs of a name and a clause"),
+    (lambda: Constraints(ordered="yes"), "ordered is True or False, got 'yes'"),
+    (lambda: any_of(["ink", "oil"]), "any_of takes phrases one by one"),
+    (lambda: any_of("ink", min_count=1.5), "min_count is a whole number, got 1.5"),
+    (lambda: Clause("ink"), "a clause takes a sequence of literals, got 'ink'"),
+    (lambda: Clause((Literal("ink"), 3)), "a clause takes literals or phrases, got 3"),
+    (lambda: merge({}, {"style": "ink"}), "style takes a sequence of phrases, got 'ink'"),
+    (lambda: merge({}, {}, require="ink"), "require takes a sequence of phrases, got 'ink'"),
+    (lambda: merge({}, {}, exclude="8k"), "exclude takes a sequence of phrases, got '8k'"),
+])
+def test_a_lone_text_or_another_kind_is_refused_in_one_sentence(make, sentence):
+    with pytest.raises(NpkitError, match=sentence):
+        make()
+
+
+def test_lists_sets_and_mappings_are_taken_as_what_they_mean():
+    expected = Constraints((("style", any_of("ink", "oil")),), ("8k", "fog"))
+    assert Constraints([["style", Clause(["ink", "oil"])]], ["8k", "fog"]) == expected
+    assert Constraints({"style": any_of("ink", "oil")}, {"fog", "8k"}) == expected
+    assert hash(Constraints([("style", any_of("ink", "oil"))], ["8k", "fog"])) == hash(expected)
+
+
+def test_a_default_clause_whose_words_are_all_excluded_draws_others():
+    words = keywords.load()
+    first = default_clauses(words, 5, np.random.default_rng(0))
+    exclude = [literal.phrase for literal in first["style"]]
+    again = default_clauses(words, 5, np.random.default_rng(0), exclude)
+    assert len(again["style"]) == 5 and not {literal.phrase for literal in again["style"]} & set(exclude)
+    others = [category for category in first if category != "style"]
+    assert [again[category] for category in others] == [first[category] for category in others]
+    assert merge(again, {}, exclude=exclude).wanted[0] == ("style", again["style"])
+    every = [keyword.phrase for keyword in words["style"]]
+    with pytest.raises(NpkitError, match="every keyword of category 'style' is excluded"):
+        merge(default_clauses(words, 5, np.random.default_rng(0), every), {}, exclude=every)
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("a fox, Oil  painting, 8k", True), ("oil painting", True), ("a fox,oil painting ,", True),
+    ("a fox\uff0coil painting\u30018k", True), ("a fox, oil painting of a fox", False), ("a fox oil painting", False),
+    ("a fox, oil paintings", False)])
+def test_a_part_of_its_own(text, found):
+    assert (find_part("oil painting", text) is not None) == found
+
+
+@pytest.mark.parametrize(("wanted", "sentence"), [
+    ((("c", any_of("art,")),), "'art,' .c. has nothing on one side of a comma"),
+    ((("c", any_of("oil, art")), ("d", any_of("art"))), "'art' .d. is a part of 'oil, art' .c.")])
+def test_commas_inside_phrases(wanted, sentence):
+    with pytest.raises(NpkitError, match=sentence):
+        checked(Constraints(wanted))

@@ -1,4 +1,4 @@
-"""Automaton: bytes, boundaries, every spelling of a banned phrase, and the tokens a text still needs."""
+"""Machine: bytes, boundaries, every spelling of a banned phrase, and the tokens a text still needs."""
 import random
 from functools import cache
 
@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from npkit.errors import NpkitError
-from npkit.neurologic.automaton import FAR, stack
-from npkit.neurologic.clauses import Constraints, any_of
-from npkit.neurologic.compiling import compile_constraints
+from npkit.neurologic.constraints import Constraints, any_of, find
+from npkit.neurologic.goals import FAR
+from npkit.neurologic.machine import BAN, IN_WORD, SPACES, START, spellings, written_forms
+from npkit.neurologic.plans import compile_constraints, stack
 from npkit.neurologic.toy import toy_policy
-from npkit.neurologic.trie import BAN
-from npkit.neurologic.vocabulary import BREAK, read_vocabulary
+from npkit.neurologic.vocabulary import read_vocabulary
 from npkit.text.policy import train_tokenizer
 
 TEXTS = ["a fox, oil painting, highly detailed, concept art", "trending on artstation, art nouveau, 4k, 8k texture",
@@ -26,7 +26,7 @@ def vocabulary():
 
 def state(constraints, text):
     """Return what `text` confirms, what the end of its last word would, and its node."""
-    machine = compile_constraints(constraints, vocabulary())
+    machine = compile_constraints(constraints, vocabulary()).tracker.machine
     node, bits = machine.read_text(text)
     return bits, int(machine.pending[node]), node
 
@@ -57,20 +57,22 @@ def test_a_tokenizer_without_bytes_is_refused():
 
 @pytest.mark.parametrize(("text", "confirmed", "pending"), [
     ("a art", 0, 1), ("a art,", 1, 0), ("a arts", 0, 0), ("a arts,", 0, 0), ("smart,", 0, 0), ("art", 0, 1),
-    ("ART.", 1, 0), ("concept art", 0, 3), ("concept art,", 3, 0), ("concept  art,", 1, 0), ("conceptart,", 0, 0),
+    ("Art.", 1, 0), ("concept art", 0, 3), ("concept art,", 3, 0), ("concept  art,", 1, 0), ("conceptart,", 0, 0),
     ("a concept concept art", 0, 3),
     ("concept artstation,", 0, 0), ("trending on artstation", 0, 4), ("trending on artstation ", 4, 0),
-    ("14k", 0, 0), ("4k", 0, 8), ("4kids", 0, 0), ("4k,", 8, 0), ("RENÉ ", 16, 0), ("rené,", 16, 0), ("rene,", 0, 0)])
+    ("14k", 0, 0), ("4k", 0, 8), ("4kids", 0, 0), ("4k,", 8, 0), ("René ", 16, 0), ("rené,", 16, 0), ("rene,", 0, 0),
+    ("ART,", 0, 0), ("aRt,", 0, 0), ("Art,", 1, 0), ("Concept Art,", 3, 0)])
 def test_a_phrase_counts_as_whole_words_only(text, confirmed, pending):
     wanted = [any_of("art"), any_of("concept art"), any_of("trending on artstation"), any_of("4k"), any_of("René")]
-    bits, waiting, _ = state(Constraints(tuple(("c", clause) for clause in wanted)), text)
+    bits, waiting, _ = state(Constraints(tuple(("c", clause) for clause in wanted), own_parts=False), text)
     assert (bits & ~BAN, waiting) == (confirmed, pending)
 
 
 @pytest.mark.parametrize(("text", "banned"), [
     ("texture", False), ("context", False), ("a text,", True), ("TEXT ", True), ("text", False),
     ("oil painting,", True), ("oil  p", True), ("oil paintings,", False),
-    ("text—", True), ("…text.", True), ("a#b", True), ("a # b", True)])
+    ("text—", True), ("…text.", True), ("a#b", True), ("a # b", True),
+    ("oil\u00a0p", True), ("te\u200bxt", True), ("oil\u3000painting,", True)])
 def test_a_ban_fires_at_the_end_of_its_word(text, banned):
     bits, _, _ = state(Constraints((), ("text", "oil painting", "#")), text)
     assert bool(bits & BAN) == banned
@@ -78,10 +80,10 @@ def test_a_ban_fires_at_the_end_of_its_word(text, banned):
 
 def test_no_spelling_of_a_banned_phrase_slips_through():
     words, draw = vocabulary(), random.Random(0)
-    machine = compile_constraints(Constraints((), ("watermark", "highly detailed")), words)
+    machine = compile_constraints(Constraints((), ("watermark", "highly detailed")), words).tracker.machine
     for trial in range(200):
         text = draw.choice([" watermark,", " Watermark ", " highly detailed.", "-HIGHLY dEtailed-"]).encode()
-        node, bits = torch.tensor(BREAK), 0
+        node, bits = torch.tensor(START), 0
         while text:
             length = draw.choice([size for size in range(1, len(text) + 1) if text[:size] in words.ids])
             node, new = machine.read(node, words.token_bytes[words.ids[text[:length]]])
@@ -95,9 +97,13 @@ TOKENS = [" oil", " painting", " art", "s", ",", " dark"]
 def need(constraints, text):
     """Return the tokens that `text` still needs over the toy vocabulary."""
     model, tokenizer = toy_policy(TOKENS, {})
-    machine = compile_constraints(constraints, read_vocabulary(tokenizer, model.config.vocab_size))
-    node, bits = machine.read_text(text)
-    return int(machine.assess(torch.tensor([[node]]), torch.tensor([[bits & ~BAN]]))[0])
+    tracker = compile_constraints(constraints, read_vocabulary(tokenizer, model.config.vocab_size)).tracker
+    node, bits = tracker.machine.read_text(text)
+    return int(assess(tracker, torch.tensor([[node]]), torch.tensor([[bits & ~BAN]])))
+
+
+def assess(tracker, node, met):
+    return tracker.plans.assess(tracker.goals, tracker.machine.pending[node], node, met)[0]
 
 
 @pytest.mark.parametrize(("text", "tokens"), [
@@ -105,12 +111,20 @@ def need(constraints, text):
     (" arts, oil", 2), (" oil painting, art", 0), (" art oil painting,", 0)])
 def test_tokens_still_needed(text, tokens):
     wanted = (("format", any_of("oil painting")), ("style", any_of("art", "dark art")))
+    assert need(Constraints(wanted, own_parts=False), text) == tokens
+
+
+@pytest.mark.parametrize(("text", "tokens"), [
+    (" fox", 5), (" fox,", 4), (" fox, oil", 3), (" fox, oil painting", 2), (" fox, oil paintings", 5), (" art,", 2),
+    (" art oil painting,", 4), (" oil painting, art", 0), (" oil painting , art ", 0), (" oil painting, dark art,", 0)])
+def test_tokens_still_needed_for_parts_of_their_own(text, tokens):
+    wanted = (("format", any_of("oil painting")), ("style", any_of("art", "dark art")))
     assert need(Constraints(wanted), text) == tokens
 
 
 @pytest.mark.parametrize(("text", "tokens"), [(" dark", 2), (" fox", 1), (" dark,", 1), (" painting", 1)])
 def test_a_ban_in_the_way_costs_a_detour(text, tokens):
-    assert need(Constraints((("medium", any_of("oil")),), ("dark oil", "paintings")), text) == tokens
+    assert need(Constraints((("medium", any_of("oil")),), ("dark oil", "paintings"), own_parts=False), text) == tokens
 
 
 def test_a_pending_ban_must_be_escaped_and_the_impossible_is_far():
@@ -120,20 +134,48 @@ def test_a_pending_ban_must_be_escaped_and_the_impossible_is_far():
 
 def test_tables_of_proposals_are_what_reading_their_bytes_gives():
     wanted = (("a", any_of("art", "art nouveau", "🔥")), ("b", any_of("4k", "oil art", max_count=1)))
-    machine = compile_constraints(Constraints(wanted, ("text", "a fox", "é")), vocabulary())
+    machine = compile_constraints(Constraints(wanted, ("text", "a fox", "é")), vocabulary()).tracker.machine
     node = torch.arange(len(machine.delta))[:, None].expand(-1, machine.proposals.shape[1])
     after, bits = machine.read(node, vocabulary().token_bytes[machine.proposals[0]].expand(*node.shape, -1))
     assert torch.equal(after, machine.next_node) and torch.equal(bits, machine.next_gains)
 
 
-def test_stacked_automata_keep_their_own_states():
-    machines = [compile_constraints(constraints, vocabulary()) for constraints in (
+def test_stacked_trackers_keep_their_own_states():
+    trackers = [compile_constraints(constraints, vocabulary()).tracker for constraints in (
         Constraints((("a", any_of("art")), ("b", any_of("4k")))), Constraints((), ("text",)))]
-    both = stack([*machines, machines[0]], fill_token=0)
-    assert both.root.tolist() == [0, len(machines[0].delta), 0] and both.full.tolist() == [3, 0, 3]
-    assert len(both.delta) == sum(len(machine.delta) for machine in machines)
-    node, bits = both.read(both.root + BREAK, torch.tensor(list(b"4k, text,")).expand(3, -1))
+    both = stack([*trackers, trackers[0]], fill_token=0)
+    sizes = [len(tracker.machine.delta) for tracker in trackers]
+    assert both.machine.root.tolist() == [0, sizes[0], 0] and both.goals.full.tolist() == [3, 0, 3]
+    assert len(both.machine.delta) == sum(sizes)
+    node, bits = both.machine.read(both.machine.root + START, torch.tensor(list(b"4k, text,")).expand(3, -1))
     assert [int(value) for value in bits] == [2, BAN, 2]
-    needed, _ = both.assess(node[:, None], (bits & both.full)[:, None])
-    alone, _ = machines[0].assess(torch.tensor([[BREAK]]), torch.tensor([[2]]))
-    assert needed.flatten().tolist() == [int(alone), 0, int(alone)]
+    needed = assess(both, node[:, None], (bits & both.goals.full)[:, None])
+    alone = assess(trackers[0], node[:1, None], torch.tensor([[2]]))
+    assert needed.flatten().tolist() == [int(alone), 0, int(alone)] and int(alone) > 0
+
+
+# Capitals and blanks -------------------------------------------------------------------------------------------------
+def test_a_phrase_is_written_as_given_small_or_capitalised():
+    assert written_forms("Greg  rutkowski") == ("Greg rutkowski", "greg rutkowski", "Greg Rutkowski")
+    assert written_forms("İznik") == ("İznik",)  # its small letters are two characters: another word
+
+
+@pytest.mark.parametrize("char", ["k", "s", "i", "é", "å", "σ", "ß", "µ", "5", "城"])
+def test_the_machine_and_the_finder_agree_on_capitals(char):
+    other = {other for other in map(chr, range(0x2200)) if other.isprintable() and find(f"({char})", f"({other})")}
+    assert {each.encode() for each in other} <= set(spellings(char))
+
+
+def test_no_blank_but_one_plain_space_is_written():
+    machine = compile_constraints(Constraints((), ("oil painting",)), vocabulary()).tracker.machine
+    for blank in ("  ", *SPACES, "\u200b", "\u200d", "\ufeff"):
+        assert machine.read_text(f"oil{blank}")[1] & BAN, repr(blank)
+    assert not machine.read_text("oil ")[1]
+    family = compile_constraints(Constraints((("c", any_of("\U0001f469\u200d\U0001f3a8")),), ("oil",)), vocabulary())
+    assert not family.tracker.machine.read_text("\U0001f469\u200d\U0001f3a8")[1]  # a joiner that was asked for
+
+
+def test_a_word_that_goes_on_begins_no_phrase():
+    machine = compile_constraints(Constraints((("c", any_of("art")),), ("text",)), vocabulary()).tracker.machine
+    _, bits = machine.read(torch.tensor(IN_WORD), torch.tensor(list(b"text, art,")))
+    assert int(bits) == 1

@@ -1,6 +1,7 @@
 """Constraints: what a prompt must and must not mention, in conjunctive normal form, judged on its text."""
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import permutations, product
@@ -14,6 +15,11 @@ MAX_BITS = 60  # of a 64-bit integer: one for each clause, or for each phrase of
 
 
 # 1. Phrases in a text ------------------------------------------------------------------------------------------------
+INVISIBLE = "\u00ad\u200b\u200c\u200d\u2060\u2800\u3164\ufeff"  # no white space for Unicode, and yet nothing to see
+BLANK = rf"[\s{INVISIBLE}]+"
+COMMAS = ",\uff0c\u3001"  # what separates the parts of a prompt: ASCII, full-width and ideographic
+
+
 def find(phrase: str, text: str, behind: int = 0) -> tuple[int, int] | None:
     """Return start and end of the first place where `phrase` stands in `text` as whole words, in any case.
 
@@ -22,11 +28,23 @@ def find(phrase: str, text: str, behind: int = 0) -> tuple[int, int] | None:
     "text" is in neither "texture" nor "context". An edge of a phrase that is no letter of an alphabet with capitals,
     no digit and no underscore (an emoji, a Chinese character, a bracket) needs no boundary.
     """
-    pattern = _pattern(phrase)
+    return _search(_pattern(phrase), text, behind)
+
+
+def find_part(phrase: str, text: str, behind: int = 0) -> tuple[int, int] | None:
+    """Return start and end of the first place where `phrase`, in any case, is a part of its own between commas.
+
+    "oil painting" is a part of "a fox, Oil painting, 8k", and of neither "a fox, oil painting of a fox" nor
+    "a fox oil painting". The beginning and the end of the text are as good as commas.
+    """
+    return _search(_part_pattern(phrase), text, behind)
+
+
+def _search(pattern: re.Pattern, text: str, behind: int) -> tuple[int, int] | None:
     match = pattern.search(text)
-    while match and match.end() <= behind:
+    while match and match.end("phrase") <= behind:
         match = pattern.search(text, match.start() + 1)
-    return match.span() if match else None
+    return match.span("phrase") if match else None
 
 
 def has_boundary(char: str) -> bool:
@@ -36,12 +54,44 @@ def has_boundary(char: str) -> bool:
 
 @lru_cache(maxsize=10_000)
 def _pattern(phrase: str) -> re.Pattern:
-    words = phrase.split()
-    if not words:
-        raise NpkitError(f"a phrase needs at least one word, got {phrase!r}")
+    words = _words(phrase)
     left = r"(?<!\w)" if has_boundary(words[0][0]) else ""
     right = r"(?!\w)" if has_boundary(words[-1][-1]) else ""
-    return re.compile(left + r"\s+".join(map(re.escape, words)) + right, re.IGNORECASE)
+    return re.compile(f"{left}(?P<phrase>{BLANK.join(map(re.escape, words))}){right}", re.IGNORECASE)
+
+
+@lru_cache(maxsize=10_000)
+def _part_pattern(phrase: str) -> re.Pattern:
+    words = BLANK.join(map(re.escape, _words(phrase)))
+    return re.compile(rf"(?:^|[{COMMAS}])\s*(?P<phrase>{words})\s*(?=[{COMMAS}]|\Z)", re.IGNORECASE)
+
+
+def _words(phrase: str) -> list[str]:
+    if not isinstance(phrase, str):
+        raise NpkitError(f"a phrase is a text, got {phrase!r}")
+    if not phrase.split():
+        raise NpkitError(f"a phrase needs at least one word, got {phrase!r}")
+    return phrase.split()
+
+
+def squeeze(phrase: str) -> str:
+    """Return `phrase` with single spaces."""
+    return " ".join(phrase.split())
+
+
+def phrases_of(given: Iterable[str], where: str) -> tuple[str, ...]:
+    """Return a sequence of phrases as a tuple, a set of them in alphabetical order; raise on a lone text.
+
+    Python would read the text "8k" as the phrases "8" and "k".
+    """
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise NpkitError(f"{where} takes a sequence of phrases, got {given!r}; one phrase is a sequence of one: "
+                         f"({given!r},)")
+    given = sorted(given, key=str) if isinstance(given, AbstractSet) else list(given)
+    for phrase in given:
+        if not isinstance(phrase, str):
+            raise NpkitError(f"{where} takes phrases, which are texts, got {phrase!r}")
+    return tuple(given)
 
 
 # 2. Literals, clauses, sets of clauses -------------------------------------------------------------------------------
@@ -64,6 +114,19 @@ class Clause:
     literals: tuple[Literal, ...]
     min_count: int = 1
     max_count: int | None = None
+
+    def __post_init__(self):
+        given = self.literals
+        if isinstance(given, str | Literal) or not isinstance(given, Iterable):
+            raise NpkitError(f"a clause takes a sequence of literals, got {given!r}; any_of('ink', 'oil') makes one")
+        literals = tuple(Literal(each) if isinstance(each, str) else each for each in given)
+        if wrong := next((each for each in literals if not isinstance(each, Literal)), None):
+            raise NpkitError(f"a clause takes literals or phrases, got {wrong!r} among them")
+        object.__setattr__(self, "literals", literals)
+        for name in ("min_count", "max_count"):
+            value = getattr(self, name)
+            if type(value) is not int and (name == "min_count" or value is not None):
+                raise NpkitError(f"{name} is a whole number, got {value!r}")
 
     def __iter__(self) -> Iterator[Literal]:
         return iter(self.literals)
@@ -103,7 +166,10 @@ def satisfied(cnf: CNF, text: str) -> list[bool]:
 
 def any_of(*phrases: str, min_count: int = 1, max_count: int | None = None) -> Clause:
     """Return the clause that any of `phrases` satisfies, or `min_count` to `max_count` different ones of them."""
-    return Clause(tuple(Literal(phrase) for phrase in phrases), min_count, max_count)
+    if wrong := next((each for each in phrases if not isinstance(each, str)), None):
+        raise NpkitError(f"any_of takes phrases one by one, as any_of('ink', 'oil'), got {wrong!r}; a list of them is "
+                         "any_of(*phrases)")
+    return Clause(tuple(map(Literal, phrases)), min_count, max_count)
 
 
 def absent(phrase: str) -> Clause:
@@ -115,11 +181,23 @@ def absent(phrase: str) -> Clause:
 class Constraints:
     """What decoding takes: named clauses of wanted phrases, and the phrases that must not occur.
 
-    With `ordered`, the phrase that satisfies a clause ends behind the one that satisfies the clause before it.
+    With `ordered`, the phrase that satisfies a clause ends behind the one that satisfies the clause before it. With
+    `own_parts`, a wanted phrase that decoding writes is a part of its own between commas, so that no two clauses are
+    met by one fused phrase ("digital art nouveau"); False: whole words anywhere. Words that the user wrote count
+    wherever they stand, and so does an excluded phrase.
     """
     wanted: tuple[tuple[str, Clause], ...] = ()  # (category, clause), in order
     excluded: tuple[str, ...] = ()
     ordered: bool = False
+    own_parts: bool = True
+
+    def __post_init__(self):
+        given = self.wanted.items() if isinstance(self.wanted, Mapping) else self.wanted
+        object.__setattr__(self, "wanted", _named_clauses(given))
+        object.__setattr__(self, "excluded", phrases_of(self.excluded, "excluded"))
+        for name in ("ordered", "own_parts"):
+            if type(getattr(self, name)) is not bool:
+                raise NpkitError(f"{name} is True or False, got {getattr(self, name)!r}")
 
     @property
     def cnf(self) -> CNF:
@@ -142,6 +220,18 @@ class Constraints:
         return checked(cls(tuple(wanted), tuple(excluded)))
 
 
+def _named_clauses(given: Iterable[tuple[str, Clause]]) -> tuple[tuple[str, Clause], ...]:
+    advice = "wanted takes pairs of a name and a clause, as ('style', any_of('ink', 'oil'))"
+    if isinstance(given, str | Clause) or not isinstance(given, Iterable):
+        raise NpkitError(f"{advice}, got {given!r}")
+    pairs = tuple(tuple(pair) if isinstance(pair, Sequence) else pair for pair in given)
+    for pair in pairs:
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)
+                and isinstance(pair[1], Clause)):
+            raise NpkitError(f"{advice}, got {pair!r}")
+    return pairs
+
+
 def checked(constraints: Constraints) -> Constraints:
     """Return `constraints`, or raise on an empty clause or phrase, an impossible count, or a contradiction."""
     for phrase in constraints.excluded:
@@ -158,6 +248,8 @@ def checked(constraints: Constraints) -> Constraints:
                          f"phrase each, and one with counts is as many as it has phrases ({bits} here)")
     if constraints.ordered:
         _check_order(constraints.wanted)
+    if constraints.own_parts:
+        _check_parts(constraints.wanted)
     return constraints
 
 
@@ -192,19 +284,44 @@ def _check_order(wanted: Sequence[tuple[str, Clause]]) -> None:
                                  f"{literal.phrase!r} ({category})")
 
 
-def squeeze(phrase: str) -> str:
-    """Return `phrase` with single spaces."""
-    return " ".join(phrase.split())
+def _check_parts(wanted: Sequence[tuple[str, Clause]]) -> None:
+    """Raise on a phrase that is no part between commas, and on one whose parts are phrases of another clause."""
+    for category, clause in wanted:
+        for literal in clause:
+            if not all(map(str.strip, re.split(f"[{COMMAS}]", literal.phrase))):
+                raise NpkitError(f"a required phrase is a part of its own between commas, and {literal.phrase!r} "
+                                 f"({category}) has nothing on one side of a comma")
+    for (category, clause), (other, second) in permutations(wanted, 2):
+        for literal, part in product(clause, second):
+            inside = literal.phrase.lower().split() != part.phrase.lower().split()
+            if inside and re.search(f"[{COMMAS}]", literal.phrase) and find_part(part.phrase, literal.phrase):
+                raise NpkitError(f"each clause takes words of its own: {part.phrase!r} ({other}) is a part of "
+                                 f"{literal.phrase!r} ({category})")
 
 
 # 3. The six categories and the user's wishes -------------------------------------------------------------------------
-def default_clauses(keywords: Keywords, per_category: int, rng: np.random.Generator) -> dict[str, Clause]:
-    """Return a clause for each category: `per_category` of its keywords drawn at random, any of which satisfies it."""
+def default_clauses(keywords: Keywords, per_category: int, rng: np.random.Generator,
+                    exclude: Iterable[str] = ()) -> dict[str, Clause]:
+    """Return a clause for each category: `per_category` of its keywords drawn at random, any of which satisfies it.
+
+    Keywords that contain an excluded phrase are left out; where that leaves none, others of the category are drawn.
+    """
+    exclude = phrases_of(exclude, "exclude")
+    drawn = {category: sorted(rng.choice(len(rows), min(per_category, len(rows)), replace=False))
+             for category, rows in keywords.items()}
     clauses = {}
     for category, rows in keywords.items():
-        drawn = rng.choice(len(rows), min(per_category, len(rows)), replace=False)
-        clauses[category] = any_of(*(rows[index].phrase for index in sorted(drawn)))
+        chosen = [rows[index].phrase for index in drawn[category]]
+        kept = _allowed(chosen, exclude)
+        if not kept and (others := _allowed([row.phrase for row in rows], exclude)):  # after all other draws, so that
+            again = rng.choice(len(others), min(per_category, len(others)), replace=False)  # those stay as they were
+            kept = [others[index] for index in sorted(again)]
+        clauses[category] = any_of(*kept)
     return clauses
+
+
+def _allowed(phrases: Iterable[str], exclude: Sequence[str]) -> list[str]:
+    return [phrase for phrase in phrases if not any(find(banned, phrase) for banned in exclude)]
 
 
 def merge(defaults: Mapping[str, Clause], user: Mapping[str, Sequence[str]], require: Iterable[str] = (),
@@ -216,14 +333,21 @@ def merge(defaults: Mapping[str, Clause], user: Mapping[str, Sequence[str]], req
     """
     if unknown := [category for category in user if category not in CATEGORIES]:
         raise NpkitError(f"unknown category {unknown[0]!r}; known: {', '.join(CATEGORIES)}")
-    exclude = tuple(dict.fromkeys(exclude))
-    clauses = {category: replace(clause, literals=tuple(
-        literal for literal in clause if not any(find(banned, literal.phrase) for banned in exclude)))
-        for category, clause in defaults.items()}
-    clauses |= {category: any_of(*dict.fromkeys(phrases)) for category, phrases in user.items() if phrases}
+    exclude = tuple(dict.fromkeys(phrases_of(exclude, "exclude")))
+    clauses = {category: replace(clause, literals=_allowed_literals(clause, exclude))
+               for category, clause in defaults.items()}
+    wishes = {category: phrases_of(phrases, category) for category, phrases in user.items() if phrases}
+    clauses |= {category: any_of(*dict.fromkeys(phrases)) for category, phrases in wishes.items()}
+    if emptied := next((category for category, clause in clauses.items() if not len(clause)), None):
+        raise NpkitError(f"every keyword of category {emptied!r} is excluded: name phrases of your own for it, or "
+                         "exclude fewer")
     wanted = sorted(clauses.items(), key=lambda item: CATEGORIES.index(item[0]))
-    wanted += [("require", any_of(phrase)) for phrase in dict.fromkeys(require)]
+    wanted += [("require", any_of(phrase)) for phrase in dict.fromkeys(phrases_of(require, "require"))]
     return checked(Constraints(tuple(wanted), exclude))
+
+
+def _allowed_literals(clause: Clause, exclude: Sequence[str]) -> tuple[Literal, ...]:
+    return tuple(map(Literal, _allowed([literal.phrase for literal in clause], exclude)))
 
 
 # 4. Certificates -----------------------------------------------------------------------------------------------------
@@ -255,20 +379,36 @@ class Certificate:
         return {"clauses": [asdict(clause) for clause in self.clauses], "excluded": list(self.excluded)}
 
 
-def certify(constraints: Constraints, prompt: str) -> Certificate:
+def certify(constraints: Constraints, prompt: str, prefix: str = "") -> Certificate:
     """Return the certificate of `prompt`: the first words that satisfy each clause, and excluded phrases that occur.
 
-    Of ordered clauses each takes the words that end first behind those of the clause before it.
+    `prefix` is its beginning that the user wrote: whole words of it count wherever they stand, behind it the phrases
+    must be parts of their own (if the constraints ask for that). Of ordered clauses each takes the words that end
+    first behind those of the clause before it.
     """
     clauses, behind = [], 0
     for category, clause in constraints.wanted:
-        spans = [span for literal in clause if (span := find(literal.phrase, prompt, behind))]
+        spans = [span for literal in clause if (span := occurrence(literal.phrase, prompt, prefix, behind,
+                                                                   constraints.own_parts))]
         key = (lambda span: span[1]) if constraints.ordered else (lambda span: (span[0], -span[1]))
         start, end = min(spans, key=key, default=(None, None))
         if constraints.ordered:
             behind = len(prompt) if end is None else end
-        words = None if start is None else prompt[start:end]
-        clauses.append(ClauseResult(category, tuple(literal.phrase for literal in clause), clause.accepts(len(spans)),
-                                    len(spans), words, start, end))
+        holds = len(spans) >= clause.min_count and not _too_many(clause, prompt)
+        clauses.append(ClauseResult(category, tuple(literal.phrase for literal in clause), holds, len(spans),
+                                    None if start is None else prompt[start:end], start, end))
     violations = tuple(phrase for phrase in constraints.excluded if find(phrase, prompt))
     return Certificate(tuple(clauses), constraints.excluded, violations)
+
+
+def occurrence(phrase: str, prompt: str, prefix: str, behind: int, own_parts: bool) -> tuple[int, int] | None:
+    """Return start and end of the first place where `phrase` counts as wanted that ends behind position `behind`."""
+    words = find(phrase, prompt, behind)
+    if not own_parts or words and words[1] <= len(prefix):
+        return words
+    return find_part(phrase, prompt, max(behind, len(prefix)))
+
+
+def _too_many(clause: Clause, prompt: str) -> bool:
+    """Say whether more phrases occur than the clause takes: as whole words, in a part of their own or not."""
+    return clause.capped and sum(find(literal.phrase, prompt) is not None for literal in clause) > clause.max_count

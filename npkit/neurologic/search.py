@@ -1,15 +1,34 @@
-"""Beam: the hypotheses of a batch, and the rules of one step of the search, without a loop over hypotheses."""
+"""Search: the beam search of a batch, without a loop over hypotheses: first the loop, then its parts in turn."""
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from npkit.neurologic.automaton import Automaton
-from npkit.neurologic.trie import BAN
+from npkit.neurologic.machine import BAN
+from npkit.neurologic.plans import Tracker
+from npkit.neurologic.reader import Reader
 from npkit.neurologic.vocabulary import BREAK, WORD, Vocabulary
 from npkit.study.profiles import NeurologicConfig
 
 NEVER = -1e30  # a log-probability: so low that it counts as none; minus infinity times zero would be no number
+
+
+def run_search(rules: "Rules", beam: "Beam", reader: Reader, generator: torch.Generator | None) -> None:
+    """Repeat the step until no live hypothesis can beat those that have ended."""
+    config = rules.config
+    while True:
+        logprobs = reader.logprobs()
+        rules.finish(beam, logprobs)
+        if config.look_ahead:
+            rules.look_ahead(beam, logprobs)
+        candidates = rules.expand(beam, rules.forbid(beam, logprobs))
+        rank, met = rules.rank(beam, candidates)
+        chosen = take_turns(perturbed(rank, config.beam_temperature, generator), met, config.num_rows)
+        row, token = beam.follow(candidates, rank, chosen)
+        if rules.may_stop(beam):
+            break
+        reader.step(row, token)
+    rules.finish(beam)
 
 
 # 1. Hypotheses -------------------------------------------------------------------------------------------------------
@@ -71,26 +90,36 @@ class Candidates(Continuations):
 
 @dataclass(frozen=True)
 class Rules:
-    """What a step of the beam obeys: the automata, the vocabulary, the settings."""
-    machine: Automaton
+    """What a step of the beam obeys: the constraints of every sentence, the vocabulary, the settings."""
+    tracker: Tracker
     config: NeurologicConfig
     eos: int
     token_bytes: Tensor  # (tokens, most bytes) what the tokens write
-    walls: Tensor        # (3, tokens) NEVER for tokens that are never written, begin no word byte, begin no BREAK; or 0
+    penalties: Tensor    # (3, tokens) NEVER for tokens that are never written, begin no word byte, begin no BREAK; or 0
     in_word: Tensor      # (sentences,) the prefix ends in a word
 
     @classmethod
-    def of(cls, machine: Automaton, vocabulary: Vocabulary, config: NeurologicConfig, in_word: Tensor) -> "Rules":
+    def of(cls, tracker: Tracker, vocabulary: Vocabulary, config: NeurologicConfig, in_word: Tensor) -> "Rules":
         first = vocabulary.first_class
-        walls = torch.stack([vocabulary.never, first != WORD, first != BREAK]) * NEVER
+        penalties = torch.stack([vocabulary.never, first != WORD, first != BREAK]) * NEVER
         device = in_word.device
-        return cls(machine.to(device), config, vocabulary.tokenizer.eos_token_id, vocabulary.token_bytes.to(device),
-                   walls.to(device), in_word)
+        return cls(tracker.to(device), config, vocabulary.tokenizer.eos_token_id, vocabulary.token_bytes.to(device),
+                   penalties.to(device), in_word)
+
+    def assess(self, node: Tensor, met: Tensor) -> tuple[Tensor, Tensor]:
+        """Return, for hypotheses (sentences, ...), the tokens they still need and what the phrase in hand is worth."""
+        tracker = self.tracker
+        need, owed = tracker.plans.assess(tracker.goals, tracker.machine.pending[node], node, met)
+        return need, tracker.progress.in_hand(node, owed)
+
+    def met_at_end(self, beam: Beam) -> Tensor:
+        """Return the bits of each hypothesis if it ended here."""
+        return self.tracker.goals.at_end(beam.met, self.tracker.machine.pending[beam.node])
 
     def finish(self, beam: Beam, logprobs: Tensor | None = None) -> None:
         """Let every hypothesis that satisfies all clauses end: with EOS as next token, or (None) at the limit."""
-        may_end = self.machine.done(self.machine.at_end(beam.met, beam.node))
-        may_end &= self.machine.pending[beam.node] & BAN == 0
+        may_end = self.tracker.goals.done(self.met_at_end(beam))
+        may_end &= self.tracker.machine.pending[beam.node] & BAN == 0
         last, length = 0, beam.length
         if logprobs is not None:
             last, length = logprobs[..., self.eos], length + 1
@@ -102,8 +131,8 @@ class Rules:
         tokens = torch.cat([beam.best_tokens, beam.tokens], 1)
         beam.best_tokens = tokens.gather(1, best[..., None].expand(-1, -1, tokens.shape[2]))
 
-    def settled(self, beam: Beam) -> bool:
-        """Say whether the search is over: at the limit, or where nothing alive can beat what is finished."""
+    def may_stop(self, beam: Beam) -> bool:
+        """Say whether the search is over: at the limit, or where no live hypothesis can beat those that have ended."""
         limit = self.config.max_new_tokens
         reachable = beam.scores.amax(1) / limit ** self.config.length_penalty
         return beam.length == limit or bool((beam.best[:, -1] >= reachable).all())  # a step's only wait for the device
@@ -112,30 +141,30 @@ class Rules:
         """Of the rows opened, keep `beam_size`: by rank, and by how likely a token comes next that brings a clause
         nearer (A*esque decoding, Lu et al. 2022, with a horizon of the one token that the model has just judged).
         """
-        machine, config = self.machine, self.config
+        machine, goals, config = self.tracker.machine, self.tracker.goals, self.config
         proposals = machine.proposals[:, None].expand(-1, beam.node.shape[1], -1)
         node, met = (each[..., None].expand_as(proposals).flatten(1) for each in (beam.node, beam.met))
-        met = machine.gain(met, machine.next_gains[beam.node].flatten(1), node)
-        need, _ = machine.assess(machine.next_node[beam.node].flatten(1), met)
-        need_before, _ = machine.assess(beam.node, beam.met)
+        met = goals.gain(met, machine.next_gains[beam.node].flatten(1), machine.pending[node])
+        need, _ = self.assess(machine.next_node[beam.node].flatten(1), met)
+        need_before, _ = self.assess(beam.node, beam.met)
         useful = need.view(proposals.shape) < need_before[..., None]
         future = logprobs.gather(2, proposals).masked_fill(~useful, -torch.inf).amax(-1)
         future = torch.where(need_before > 0, future, 0.0)
-        met_at_end = machine.at_end(beam.met, beam.node)
-        kept = take_turns(beam.rank + config.look_ahead * future, met_at_end, config.beam_size)
+        kept = take_turns(beam.rank + config.look_ahead * future, self.met_at_end(beam), config.beam_size)
         alive = torch.zeros_like(beam.node, dtype=torch.bool).scatter(1, kept, True)
         beam.scores = beam.scores.masked_fill(~alive, -torch.inf)
 
     def forbid(self, beam: Beam, logprobs: Tensor) -> Tensor:
         """Lower `logprobs` (sentences, beams, tokens) in place to NEVER and less where a rule forbids the token."""
-        banned = self.machine.pending[beam.node] & BAN != 0  # a banned phrase ends here unless its last word goes on
+        # Where a banned phrase is pending, only a letter that makes its last word another one may follow.
+        banned = self.tracker.machine.pending[beam.node] & BAN != 0
         glued = self.in_word[:, None].expand_as(banned) if beam.length == 0 else torch.zeros_like(banned)
         rules = torch.stack([torch.ones_like(banned), banned, glued], -1)
-        return logprobs.flatten(0, 1).addmm_(rules.flatten(0, 1).to(logprobs.dtype), self.walls).view_as(logprobs)
+        return logprobs.flatten(0, 1).addmm_(rules.flatten(0, 1).to(logprobs.dtype), self.penalties).view_as(logprobs)
 
     def expand(self, beam: Beam, logprobs: Tensor) -> Candidates:
-        """Return each hypothesis' 2K likeliest tokens and the proposals of its automaton; `logprobs` is spoilt."""
-        machine, config = self.machine, self.config
+        """Return each hypothesis' 2K likeliest tokens and the proposals of its machine; overwrites `logprobs`."""
+        machine, config = self.tracker.machine, self.config
         sentences, beams, num_tokens = logprobs.shape
         likeliest, tokens = logprobs.topk(min(2 * config.beam_size, num_tokens))
         floor = self._floor(beam, logprobs)
@@ -152,7 +181,7 @@ class Rules:
         score = logprob + beam.scores.gather(1, row)
         return Candidates(
             row=row, token=both(tokens, proposals), score=score, node=both(node, machine.next_node[beam.node]),
-            met=machine.gain(beam.met.gather(1, row), bits, beam.node.gather(1, row)),
+            met=self.tracker.goals.gain(beam.met.gather(1, row), bits, machine.pending[beam.node].gather(1, row)),
             kept=(logprob > NEVER) & (score > -torch.inf) & (bits & BAN == 0), likely=score >= floor,
             proposed=both(torch.zeros_like(tokens, dtype=torch.bool), torch.ones_like(proposals, dtype=torch.bool)))
 
@@ -163,27 +192,29 @@ class Rules:
         scores = (logprobs + beam.scores[..., None]).flatten(1)
         return scores.topk(min(self.config.prune_factor, scores.shape[1])).values[:, -1:]
 
-    def judge(self, beam: Beam, candidates: Candidates) -> tuple[Tensor, Tensor]:
+    def rank(self, beam: Beam, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """Drop candidates that cannot or should not win; return the rank of the others and the bits they meet."""
-        machine, config = self.machine, self.config
+        tracker, config = self.tracker, self.config
         tokens_left = config.max_new_tokens - beam.length - 1
-        need, in_hand = machine.assess(candidates.node, candidates.met)
-        need_before, _ = machine.assess(beam.node, beam.met)
+        need, in_hand = self.assess(candidates.node, candidates.met)
+        need_before, _ = self.assess(beam.node, beam.met)
         nearer = need < need_before.gather(1, candidates.row)
-        met = machine.at_end(candidates.met, candidates.node)
-        met_before = machine.at_end(beam.met, beam.node).gather(1, candidates.row)
+        met = tracker.goals.at_end(candidates.met, tracker.machine.pending[candidates.node])
+        met_before = self.met_at_end(beam).gather(1, candidates.row)
         useful = nearer | (in_hand > 0) | (met & ~met_before != 0)
-        kept = candidates.kept & (need <= tokens_left) & (useful | ~candidates.proposed) & (candidates.likely | nearer)
-        num_met = machine.num_met(met)
+        kept = candidates.kept & (need <= tokens_left)  # the promise: whoever is kept can still satisfy every clause
+        kept &= (useful | ~candidates.proposed) & (candidates.likely | nearer)
+        num_met = tracker.goals.num_met(met)
         most = num_met.masked_fill(~kept, -1).amax(1, keepdim=True)
         kept &= num_met >= most - config.sat_tolerance
         candidates.kept = kept
-        rank = candidates.score + config.partial_weight * (machine.worth(met) + in_hand)
+        worth = tracker.goals.worth(met, tracker.progress.weight)
+        rank = candidates.score + config.partial_weight * (worth + in_hand)
         return rank.masked_fill(~kept, -torch.inf), met.masked_fill(~kept, -1)
 
 
 # 3. Choosing ---------------------------------------------------------------------------------------------------------
-def shaken(rank: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+def perturbed(rank: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
     """Return `rank` with Gumbel noise: the best of them are then a sample without replacement (Kool et al., 2019)."""
     if not temperature:
         return rank
