@@ -107,6 +107,8 @@ def test_certificate_names_words_and_places():
     (lambda: Constraints((("style", "ink"),)), "wanted takes pairs of a name and a clause"),
     (lambda: Constraints(ordered="yes"), "ordered is True or False, got 'yes'"),
     (lambda: any_of(["ink", "oil"]), "any_of takes phrases one by one"),
+    (lambda: any_of(None), "any_of takes phrases one by one"),
+    (lambda: Clause((None,)), "a clause takes literals or phrases, got None"),
     (lambda: any_of("ink", min_count=1.5), "min_count is a whole number, got 1.5"),
     (lambda: Clause("ink"), "a clause takes a sequence of literals, got 'ink'"),
     (lambda: Clause((Literal("ink"), 3)), "a clause takes literals or phrases, got 3"),

@@ -1,7 +1,6 @@
 """Constraints: what a prompt must and must not mention, in conjunctive normal form, judged on its text."""
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import permutations, product
@@ -85,9 +84,8 @@ def phrases_of(given: Iterable[str], where: str) -> tuple[str, ...]:
     Python would read the text "8k" as the phrases "8" and "k".
     """
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise NpkitError(f"{where} takes a sequence of phrases, got {given!r}; one phrase is a sequence of one: "
-                         f"({given!r},)")
-    given = sorted(given, key=str) if isinstance(given, AbstractSet) else list(given)
+        raise NpkitError(f"{where} takes a sequence of phrases, got {given!r}; one alone is ({given!r},)")
+    given = sorted(given, key=str) if isinstance(given, set | frozenset) else list(given)
     for phrase in given:
         if not isinstance(phrase, str):
             raise NpkitError(f"{where} takes phrases, which are texts, got {phrase!r}")
@@ -116,12 +114,11 @@ class Clause:
     max_count: int | None = None
 
     def __post_init__(self):
-        given = self.literals
-        if isinstance(given, str | Literal) or not isinstance(given, Iterable):
-            raise NpkitError(f"a clause takes a sequence of literals, got {given!r}; any_of('ink', 'oil') makes one")
-        literals = tuple(Literal(each) if isinstance(each, str) else each for each in given)
-        if wrong := next((each for each in literals if not isinstance(each, Literal)), None):
-            raise NpkitError(f"a clause takes literals or phrases, got {wrong!r} among them")
+        if isinstance(self.literals, str | Literal) or not isinstance(self.literals, Iterable):
+            raise NpkitError(f"a clause takes a sequence of literals, got {self.literals!r}; any_of('ink') makes one")
+        literals = tuple(Literal(each) if isinstance(each, str) else each for each in self.literals)
+        if wrong := [each for each in literals if not isinstance(each, Literal)]:
+            raise NpkitError(f"a clause takes literals or phrases, got {wrong[0]!r} among them")
         object.__setattr__(self, "literals", literals)
         for name in ("min_count", "max_count"):
             value = getattr(self, name)
@@ -149,10 +146,7 @@ class Clause:
         return len(self) * ((self.min_count > 0) + self.capped) if self.counts else 1
 
     def holds(self, text: str) -> bool:
-        return self.accepts(sum(literal.holds(text) for literal in self))
-
-    def accepts(self, count: int) -> bool:
-        """Say whether the clause holds when `count` of its literals do."""
+        count = sum(literal.holds(text) for literal in self)
         return self.min_count <= count and (self.max_count is None or count <= self.max_count)
 
 
@@ -166,9 +160,9 @@ def satisfied(cnf: CNF, text: str) -> list[bool]:
 
 def any_of(*phrases: str, min_count: int = 1, max_count: int | None = None) -> Clause:
     """Return the clause that any of `phrases` satisfies, or `min_count` to `max_count` different ones of them."""
-    if wrong := next((each for each in phrases if not isinstance(each, str)), None):
-        raise NpkitError(f"any_of takes phrases one by one, as any_of('ink', 'oil'), got {wrong!r}; a list of them is "
-                         "any_of(*phrases)")
+    if wrong := [each for each in phrases if not isinstance(each, str)]:
+        raise NpkitError(f"any_of takes phrases one by one, as any_of('ink', 'oil'), got {wrong[0]!r}; a list of them "
+                         "is any_of(*phrases)")
     return Clause(tuple(map(Literal, phrases)), min_count, max_count)
 
 
@@ -334,7 +328,7 @@ def merge(defaults: Mapping[str, Clause], user: Mapping[str, Sequence[str]], req
     if unknown := [category for category in user if category not in CATEGORIES]:
         raise NpkitError(f"unknown category {unknown[0]!r}; known: {', '.join(CATEGORIES)}")
     exclude = tuple(dict.fromkeys(phrases_of(exclude, "exclude")))
-    clauses = {category: replace(clause, literals=_allowed_literals(clause, exclude))
+    clauses = {category: replace(clause, literals=_allowed([literal.phrase for literal in clause], exclude))
                for category, clause in defaults.items()}
     wishes = {category: phrases_of(phrases, category) for category, phrases in user.items() if phrases}
     clauses |= {category: any_of(*dict.fromkeys(phrases)) for category, phrases in wishes.items()}
@@ -344,10 +338,6 @@ def merge(defaults: Mapping[str, Clause], user: Mapping[str, Sequence[str]], req
     wanted = sorted(clauses.items(), key=lambda item: CATEGORIES.index(item[0]))
     wanted += [("require", any_of(phrase)) for phrase in dict.fromkeys(phrases_of(require, "require"))]
     return checked(Constraints(tuple(wanted), exclude))
-
-
-def _allowed_literals(clause: Clause, exclude: Sequence[str]) -> tuple[Literal, ...]:
-    return tuple(map(Literal, _allowed([literal.phrase for literal in clause], exclude)))
 
 
 # 4. Certificates -----------------------------------------------------------------------------------------------------
@@ -394,7 +384,8 @@ def certify(constraints: Constraints, prompt: str, prefix: str = "") -> Certific
         start, end = min(spans, key=key, default=(None, None))
         if constraints.ordered:
             behind = len(prompt) if end is None else end
-        holds = len(spans) >= clause.min_count and not _too_many(clause, prompt)
+        words = sum(find(literal.phrase, prompt) is not None for literal in clause)  # too many, in parts or not
+        holds = len(spans) >= clause.min_count and not (clause.capped and words > clause.max_count)
         clauses.append(ClauseResult(category, tuple(literal.phrase for literal in clause), holds, len(spans),
                                     None if start is None else prompt[start:end], start, end))
     violations = tuple(phrase for phrase in constraints.excluded if find(phrase, prompt))
@@ -407,8 +398,3 @@ def occurrence(phrase: str, prompt: str, prefix: str, behind: int, own_parts: bo
     if not own_parts or words and words[1] <= len(prefix):
         return words
     return find_part(phrase, prompt, max(behind, len(prefix)))
-
-
-def _too_many(clause: Clause, prompt: str) -> bool:
-    """Say whether more phrases occur than the clause takes: as whole words, in a part of their own or not."""
-    return clause.capped and sum(find(literal.phrase, prompt) is not None for literal in clause) > clause.max_count
