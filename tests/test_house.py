@@ -13,6 +13,7 @@ ORDER = (  # from the bottom to the top: a module imports what stands lower, and
     ("npkit", "npkit.errors"),
     ("npkit.study.syntax",),
     ("npkit.study.code",),
+    ("npkit.study.contents",),
     ("npkit.study.profiles",),
     ("npkit.study.artifacts",),
     ("npkit.text",),

@@ -124,7 +124,7 @@ def test_one_prompt_that_decoding_refuses_costs_no_other(folder, monkeypatch):
         sizes.append(len(prefixes))
         return decode(model, tokenizer, prefixes, constraints, config)
 
-    monkeypatch.setattr(engine, "decode", decode_good)
+    monkeypatch.setattr(engine, "decode_as_set", decode_good)
     prompts = [f"a fox {number}" for number in range(8)]
     prompts[2], prompts[7] = "a bad fox", "another bad one"
     profile = load_profile("tiny", {"neurologic.beam_size": 2, "neurologic.max_new_tokens": 4})

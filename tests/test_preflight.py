@@ -13,9 +13,9 @@ SMALL = {"data.num_prompts": 1000, "data.ppo_share": 0.3, "evaluation.num_prefix
 @pytest.mark.parametrize(("settings", "words"), [
     ({"policy.architecture": "mamba"}, r"policy.architecture 'mamba' keeps no keys and values.*--until 04_ppo"),
     ({"data.num_prompts": 240, "evaluation.num_prefixes": 5, "data.ppo_share": 0.05},
-     r"ppo.episodes_per_update = 64, and this corpus gives it \d+ of at most 32 tokens: lower it, raise"),
+     r"ppo.episodes_per_update = 64, and this corpus gives it \d+ of at most 128 tokens: lower it, raise"),
     ({"evaluation.num_prefixes": 5000}, r"evaluation.num_prefixes is 5000, but the test split has"),
-    ({"ppo.max_new_tokens": 95}, r"ppo.max_new_tokens is 95, and PPO has a prefix of \d+ tokens: together more"),
+    ({"ppo.max_new_tokens": 190}, r"ppo.max_new_tokens is 190, and PPO has a prefix of \d+ tokens: together more"),
     ({"neurologic.max_new_tokens": 3}, r"notebook 05 cannot decode .* need \d+ new tokens, max_new_tokens is 3"),
 ])
 def test_what_would_be_refused_late_is_refused_first(npkit_home, settings, words):
