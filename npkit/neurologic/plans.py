@@ -27,11 +27,12 @@ CHEAP_SETS = 64
 # 1. The bound --------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, eq=False)
 class Plans(Movable):
-    """What the phrases cost from each node: `restart` is the length of a plan's steps, `going` and `closing` what its
-    first step takes more or less: with any token next, or with one that begins with what ends a phrase.
+    """How many tokens each phrase takes. `restart` counts those of a phrase that is begun anew; its first step from a
+    given node takes more or fewer: `any_first` where any token may come next, `end_first` where the next one must begin
+    with what ends a phrase.
     """
-    going: Tensor       # (nodes, bits)
-    closing: Tensor     # (nodes, bits)
+    any_first: Tensor   # (nodes, bits) difference to `restart`
+    end_first: Tensor   # (nodes, bits) difference to `restart`
     escape: Tensor      # (nodes,) tokens until no phrase that is banned or limited is pending
     restart: Tensor     # (examples, bits)
     exact: Tensor       # (entries,) tokens of the shortest way, where it has been looked for; elsewhere FAR
@@ -43,12 +44,12 @@ class Plans(Movable):
         owe at the end of the text."""
         at_end = goals.at_end(met, pending)
         owed, owed_at_end = goals.owed(met), goals.owed(at_end)
-        closing = self._plan(goals, owed_at_end, self.closing[node], at_end)
-        closing = closing.masked_fill((pending & BAN != 0) | goals.over(at_end), FAR)
-        going = torch.where(owed.any(-1), self._plan(goals, owed, self.going[node], met), self.escape[node])
+        end_first = self._plan(goals, owed_at_end, self.end_first[node], at_end)
+        end_first = end_first.masked_fill((pending & BAN != 0) | goals.over(at_end), FAR)
+        any_first = torch.where(owed.any(-1), self._plan(goals, owed, self.any_first[node], met), self.escape[node])
         if goals.counts is not None:  # a phrase that is limited already may still be pending as wanted
-            going = going.masked_fill(goals.over(met), FAR)
-        need = torch.minimum(closing, going)
+            any_first = any_first.masked_fill(goals.over(met), FAR)
+        need = torch.minimum(end_first, any_first)
         if self.exact_sets.shape[1]:
             column = torch.searchsorted(self.exact_sets, met.contiguous()).clamp(max=self.exact_sets.shape[1] - 1)
             known = self.exact_sets.gather(1, column) == met
@@ -132,13 +133,13 @@ def shares(compiled: Compiled, costs: Mapping[str, Sequence[tuple[int, float]]],
 # 3. Plans from tables ------------------------------------------------------------------------------------------------
 def plan_phrases(layout: Sequence[Slot], compiled: Compiled, ordered: bool) -> Plans:
     """Return the plans over a machine, none of them exact yet."""
-    going, after_end, escape, ends = distances_to_phrases(layout, compiled)
+    any_first, end_first, escape, ends = distances_to_phrases(layout, compiled)
     done_there = ends & (not ordered)  # at once with the phrase before it
-    restart = np.where(done_there | ~ends.any(1, keepdims=True), 0, after_end).max(0)  # behind any other phrase
+    restart = np.where(done_there | ~ends.any(1, keepdims=True), 0, end_first).max(0)  # behind any other phrase
     table = torch.from_numpy
-    return Plans(going=table(going - restart), closing=table(after_end - restart), escape=table(escape),
+    return Plans(any_first=table(any_first - restart), end_first=table(end_first - restart), escape=table(escape),
                  restart=table(restart)[None], exact=torch.full((1,), FAR).short(),
-                 exact_base=torch.zeros(len(going), dtype=torch.long), exact_sets=torch.zeros(1, 0).long())
+                 exact_base=torch.zeros(len(any_first), dtype=torch.long), exact_sets=torch.zeros(1, 0).long())
 
 
 def distances_to_phrases(layout: Sequence[Slot],
@@ -156,7 +157,7 @@ def distances_to_phrases(layout: Sequence[Slot],
     here = pending | compiled.closed
     clean, may_end, fresh = next_gains & BAN == 0, pending & BAN == 0, next_gains & ~pending[:, None]
     ends = (here[:, None] >> np.arange(len(bits)) & 1 == 1) & may_end[:, None]
-    going, after_end = np.full((2, len(pending), len(bits)), FAR)
+    any_first, end_first = np.full((2, len(pending), len(bits)), FAR)
     free = [bit for bit in bits if not limited >> bit & 1 and not _limit_of(bit, layout)]
     lanes = [(free, limited)] + [([bit], limited & ~_limit_of(bit, layout)) for bit in bits
                                  if bit not in free and not limited >> bit & 1]
@@ -170,9 +171,9 @@ def distances_to_phrases(layout: Sequence[Slot],
         distance = distances(next_node, inside, goals)
         if group is free:
             distance, escape = distance[:, :-1], distance[:, -1]
-        going[:, group] = distance
-        after_end[:, group] = onward(distance, next_node[:, begins_with_end], first[:, begins_with_end])
-    return going, after_end, escape, ends & [not limited >> bit & 1 for bit in bits]
+        any_first[:, group] = distance
+        end_first[:, group] = onward(distance, next_node[:, begins_with_end], first[:, begins_with_end])
+    return any_first, end_first, escape, ends & [not limited >> bit & 1 for bit in bits]
 
 
 def _limit_of(bit: int, layout: Sequence[Slot]) -> int:
@@ -307,7 +308,8 @@ def stack_plans(plans: Sequence[Plans], bits: int, which: Tensor) -> Plans:
     nodes = torch.tensor([len(each.escape) for each in plans])
     sets = max(each.exact_sets.shape[1] for each in plans)
     return Plans(
-        going=joined(plans, "going", bits), closing=joined(plans, "closing", bits), escape=joined(plans, "escape"),
+        any_first=joined(plans, "any_first", bits), end_first=joined(plans, "end_first", bits),
+        escape=joined(plans, "escape"),
         restart=joined(plans, "restart", bits)[which], exact=joined(plans, "exact"),
         exact_base=joined(plans, "exact_base") + (entries.cumsum(0) - entries).repeat_interleave(nodes),
         exact_sets=joined(plans, "exact_sets", sets, fill=BAN)[which])
