@@ -177,6 +177,8 @@ def load_scorer(profile: Profile, device: torch.device) -> "Scorer":
     from npkit.scoring.images import load_image_model
     from npkit.scoring.judges import load_judges
     from npkit.scoring.rewards import Scorer
+    from npkit.study.artifacts import set_threads
+    set_threads(profile)
     images = replace(profile.images, batch_size=min(PICTURES_AT_ONCE, profile.images.batch_size))
     return Scorer(load_image_model(images, device), load_judges(profile, device), shared_cache(), keep_pictures=True)
 

@@ -86,15 +86,16 @@ def read_wishes(args: argparse.Namespace, run: "Run") -> "Constraints":
 def run(args: argparse.Namespace) -> int:
     """Optimise the prompts and print them; 1 if a line of standard input could not be taken."""
     with importing():
+        import torch
         import transformers
 
         from npkit import optimize as engine
-        from npkit.study.artifacts import set_threads
     transformers.utils.logging.set_verbosity_error()  # standard error is for sentences, not for progress bars
     transformers.utils.logging.disable_progress_bar()
     study, run = open_runs(args)
-    set_threads(run.config)
     lines = read_lines(sys.stdin.buffer.read()) if args.prompt == "-" else [args.prompt]
+    if run.config.runtime.num_threads:  # a small policy: threads that share one prompt mostly wait for each other
+        torch.set_num_threads(run.config.runtime.num_threads if len(lines) > 1 else 1)
     out = engine.check_out(args.out, len(lines)) if args.out else None
     constraints = read_wishes(args, run)
     policy = engine.trained_policy(study, args.policy)
