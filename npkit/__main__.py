@@ -27,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; every error is a sentence on standard error and an exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a console may lack the letters of a prompt
-    args = build_parser().parse_args(arguments)
+    args, unknown = build_parser().parse_known_args(arguments)
+    if unknown:  # told by the verb's own parser, whose --help lists what there is
+        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         code = args.function(args)
         sys.stdout.flush()  # here, so that a closed pipe is met inside the try

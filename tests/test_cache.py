@@ -160,7 +160,8 @@ def test_size_by_judge_and_clear(tmp_path):
 
 def test_command_line_reports_and_clears(npkit_home, capsys):
     assert main(["cache"]) == 0
-    assert capsys.readouterr().out == f"no score cache yet: PPO and evaluation will make {cache_path()}\n"
+    assert capsys.readouterr().out == ("no score cache yet: PPO, evaluation and optimize --scores will make "
+                                       f"{cache_path()}\n")
     assert not npkit_home.exists()
     shared_cache().put("pickscore", [("a", 1.0), ("b", 2.0)])
     assert main(["cache"]) == 0

@@ -8,7 +8,7 @@ import pytest
 
 from npkit.__main__ import main
 from npkit.errors import NpkitError
-from npkit.study import profiles
+from npkit.study import contents, profiles
 from npkit.study.profiles import DataConfig
 from npkit.text import corpus
 
@@ -226,9 +226,9 @@ def test_a_link_has_the_suffix_that_the_user_typed(tmp_path, capsys):
     settings = profiles.parse_settings([f"data.source={link}"])
     assert settings == {"data.source": str(link)}
     assert corpus.prepare(config(source=settings["data.source"]), 0)[1]["num_kept"] == len(PROMPTS)
-    before = profiles.fingerprint(str(link))
+    before = contents.fingerprint(str(link))
     pd.DataFrame({"prompt": PROMPTS[:8]}).to_parquet(blob)
-    assert before != profiles.fingerprint(str(link)), "the key is of the content, not of the name"
+    assert before != contents.fingerprint(str(link)), "the key is of the content, not of the name"
     assert main(["run", "--dry-run", "--only", "01_data_and_prefixes", "--set", f"data.source={link}"]) == 0
 
 

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from npkit.errors import NpkitError, PrefixTooLong
 from npkit.neurologic import Constraints, any_of, decode, decode_best, find, neurologic_generate, prices
+from npkit.neurologic.constraints import INVISIBLE
 from npkit.neurologic.decoding import open_search, plan, search
 from npkit.neurologic.reader import BeamCache, phrase_costs
 from npkit.neurologic.search import keep_slots, run_search, take_turns
@@ -366,3 +367,40 @@ def test_letters_of_several_tokens_are_written_at_once(phrase):
     (at_once,) = sequence_logprobs(model, tokenizer, ["a fox"], [f", {phrase}"])
     assert found.logprob > at_once - 10 and found.certificate.holds
     assert found.prompt.lower().count(phrase.lower()) == 1
+
+
+# What a user may hand in by mistake ----------------------------------------------------------------------------------
+@pytest.mark.parametrize(("prefixes", "changes", "options", "said"), [
+    ("a fox", {}, {}, "prefixes are a list of texts"), ([None], {}, {}, "prefixes are a list of texts"),
+    (["\ud800"], {}, {}, "prefixes are a list of texts"), (["fox"], {"beam_size": 0}, {}, "are at least 1, got 0 and"),
+    (["fox"], {"max_new_tokens": 0}, {}, "are at least 1, got 5 and 0"),
+    (["fox"], {}, {"batch_size": 0}, "are at least 1, got 1 and 0"),
+])
+def test_wrong_arguments_are_one_sentence(prefixes, changes, options, said):
+    config = override(NeurologicConfig(max_new_tokens=4), **changes)
+    with pytest.raises(NpkitError, match=said):
+        decode(*toy_policy(TOKENS, {}), prefixes, Constraints(), config, **options)
+
+
+@pytest.mark.parametrize("constraints", [None, [Constraints()] * 2, ["8k"]])
+def test_constraints_are_one_for_all_or_one_each(constraints):
+    with pytest.raises(NpkitError, match="one Constraints for all 1 prefixes or one for each"):
+        decode(*toy_policy(TOKENS, {}), ["fox"], constraints, NeurologicConfig(max_new_tokens=4))
+
+
+@pytest.mark.parametrize("blank", list(INVISIBLE))
+def test_no_ban_begins_before_an_invisible_character(blank):
+    """A ban that the prefix has begun goes on behind it: what would complete it is refused or avoided."""
+    policy = toy_policy((" art", " oil", ","), {" art": {"": 0.9}})
+    wanted = Constraints((("a", any_of("art")),), ("oil art",), own_parts=False)
+    found, = decode(*policy, [f" oil{blank}"], wanted, NeurologicConfig(max_new_tokens=3))
+    assert found.certificate.holds and found.completion.startswith(","), found.completion
+    with pytest.raises(NpkitError, match="need 2 new tokens"):
+        decode(*policy, [f" oil{blank}"], wanted, NeurologicConfig(max_new_tokens=1))
+
+
+def test_a_ban_with_a_full_width_comma_is_met_in_the_prefix_as_well():
+    policy = toy_policy((" oil", ","), {" oil": {"": 0.9}})
+    found, = decode(*policy, [" oil，"], Constraints((("a", any_of("oil")),), ("oil， oil",), own_parts=False),
+                    NeurologicConfig(max_new_tokens=4))
+    assert found.certificate.holds and "oil" not in found.completion  # the user's own word meets the clause

@@ -150,6 +150,8 @@ REFUSED = {  # name -> content and what the sentence says
     "latin.jsonl": (jsonl(["café"] * 5).decode().encode("latin-1"), "line 1 is not UTF-8"),
     "shift_jis.txt": (lines(["猫、油絵"] * 5, encoding="shift-jis"), "line 1 is not UTF-8"),
     "cut.txt": ("\n".join(CAFES).encode("utf-16")[:-1], "truncated data"),
+    "utf32.txt": ("a cat, oil\na fox, ink\n".encode("utf-32-le"), "half of its bytes or more are 0"),
+    "utf16_nul.txt": ("a cat, oil\0\na fox, ink\n".encode("utf-16-le"), "half of its bytes or more are 0"),
     "picture.txt": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\xff\xfe" * 9, "is not UTF-8"),
     # CSV
     "bare_commas.csv": (lines(["prompt,seed", *(f"{prompt},1" for prompt in PROMPTS)]), "line 2 has 4 fields"),
@@ -161,7 +163,7 @@ REFUSED = {  # name -> content and what the sentence says
     "open_quote.csv": (lines(["prompt,seed", '"a cat, oil",1', '"a dog, oil,1', '"a fox, oil",1']), "line 3 is no CSV"),
     "never_closed.csv": (lines(["prompt", '"a cat, oil"', '"a dog, oil', "a fox, oil"]), "line 3 is no CSV"),
     "swallowed.csv": (lines(["prompt", 'a cat,"oil', 'a dog, ink"']), "line 2 has 2 fields, the header has 1"),
-    "huge.csv": (lines(["prompt,seed", '"' + "a cat, oil\n" * 20_000 + '",1']), "line 2 is no CSV (field larger than"),
+    "huge.csv": (lines(["prompt,seed", '"' + "a cat, oil\n" * 20_000 + '",1']), "0 prompt(s) after cleaning"),
     "twice.csv": (lines(["prompt,prompt", "a,b"]), "it has 2 columns 'prompt': keep one"),
     "caption.csv": (lines(["caption,seed", "a,1"]), "it has no column 'prompt'; columns found: caption, seed"),
     "no_header.csv": (lines([PROMPTS[0] * 20, *PROMPTS]), "it has no column 'prompt'; columns found: a heron by the"),

@@ -18,7 +18,7 @@ class Parser(argparse.ArgumentParser):
 def add_verb(verbs, name: str, function: Callable[[argparse.Namespace], int], summary: str, example: str) -> Parser:
     """Add a verb that calls `function` with its summary and its example, which works as typed."""
     verb = verbs.add_parser(name, help=summary.partition("\n")[0], description=summary, epilog=f"example: {example}")
-    verb.set_defaults(function=function)
+    verb.set_defaults(function=function, parser=verb)
     return verb
 
 

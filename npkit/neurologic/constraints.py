@@ -8,6 +8,7 @@ from itertools import permutations, product
 import numpy as np
 
 from npkit.errors import NpkitError
+from npkit.text.characters import is_unicode
 from npkit.text.keywords import CATEGORIES, Keywords
 
 MAX_BITS = 60  # of a 64-bit integer: one for each clause, or for each phrase of a clause that counts
@@ -66,10 +67,10 @@ def _part_pattern(phrase: str) -> re.Pattern:
 
 
 def _words(phrase: str) -> list[str]:
-    if not isinstance(phrase, str):
-        raise NpkitError(f"a phrase is a text, got {phrase!r}")
-    if not phrase.split():
-        raise NpkitError(f"a phrase needs at least one word, got {phrase!r}")
+    is_text = isinstance(phrase, str) and is_unicode(phrase)
+    if not is_text or not phrase.split():
+        wrong = "needs at least one word" if is_text else "is a text of whole characters"
+        raise NpkitError(f"a phrase {wrong}, got {phrase!r}")
     return phrase.split()
 
 

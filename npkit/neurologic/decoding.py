@@ -24,7 +24,7 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel,
 from transformers.generation import GenerateBeamDecoderOnlyOutput
 
 from npkit.errors import NpkitError, PrefixTooLong
-from npkit.neurologic.constraints import COMMAS, Certificate, Constraints, certify, find
+from npkit.neurologic.constraints import BLANK, COMMAS, Certificate, Constraints, certify, find
 from npkit.neurologic.goals import FAR, set_by_prefix
 from npkit.neurologic.machine import BAN, IN_WORD
 from npkit.neurologic.plans import (
@@ -42,6 +42,7 @@ from npkit.neurologic.reader import Reader, no_keys_and_values, phrase_costs
 from npkit.neurologic.search import Beam, Rules, run_search
 from npkit.neurologic.vocabulary import BREAK, END, Vocabulary, read_vocabulary
 from npkit.study.profiles import NeurologicConfig, override
+from npkit.text.characters import is_unicode
 from npkit.text.policy import batches, evaluating, is_recurrent, max_tokens
 
 Generated = Tensor | GenerateBeamDecoderOnlyOutput
@@ -95,6 +96,8 @@ def decode_best(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pref
     if config.compat:
         raise NpkitError(f"neurologic.compat {config.compat} decodes as published, which promises nothing: "
                          "npkit.neurologic.published.decode_as_set does that")
+    if min(num_best, batch_size) < 1:
+        raise NpkitError(f"num_best and batch_size are at least 1, got {num_best} and {batch_size}")
     vocabulary, jobs = plan(model, tokenizer, prefixes, constraints, config)
     decoded: dict[int, list[Decoded]] = {}
     for batch in batches(by_length([job.prefix_ids for job in jobs]), batch_size):
@@ -106,6 +109,11 @@ def decode_best(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pref
 def plan(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prefixes: Sequence[str],
          constraints: Constraints | Sequence[Constraints], config: NeurologicConfig) -> tuple[Vocabulary, list[Job]]:
     """Return the vocabulary and a job for each prefix."""
+    if min(config.beam_size, config.max_new_tokens) < 1:
+        raise NpkitError(f"neurologic.beam_size and max_new_tokens are at least 1, got {config.beam_size} and "
+                         f"{config.max_new_tokens}")
+    if isinstance(prefixes, str) or not all(isinstance(prefix, str) and is_unicode(prefix) for prefix in prefixes):
+        raise NpkitError(f"prefixes are a list of texts, such as ['a fox'], got {prefixes!r:.80}")
     vocabulary = read_vocabulary(tokenizer, model.config.vocab_size)
     room = max_tokens(model) - config.max_new_tokens
     jobs = [prepare(prefix, wanted, vocabulary, config.max_new_tokens, room)
@@ -121,7 +129,10 @@ def by_length(sequences: Sequence[Sequence[int]]) -> list[int]:
 def one_each(constraints: Constraints | Sequence[Constraints], prefixes: Sequence[str],
              config: NeurologicConfig) -> Sequence[Constraints]:
     """Return the constraints of every prefix; `own_parts` of the settings turns that of the constraints off."""
-    sets = [constraints] * len(prefixes) if isinstance(constraints, Constraints) else constraints
+    sets = [constraints] * len(prefixes) if isinstance(constraints, Constraints) else list(constraints or ())
+    if len(sets) != len(prefixes) or not all(isinstance(each, Constraints) for each in sets):
+        raise NpkitError(f"constraints are one Constraints for all {len(prefixes)} prefixes or one for each, got "
+                         f"{constraints!r:.80}")
     return sets if config.own_parts else [replace(each, own_parts=False) for each in sets]
 
 
@@ -154,8 +165,8 @@ def prepare(prefix: str, constraints: Constraints, vocabulary: Vocabulary, max_n
 
 
 def read_prefix(tracker: Tracker, prefix: str) -> int:
-    """Return the node that the prefix leads to: any white space as a space, any comma as the ASCII one."""
-    node, _ = tracker.machine.read_text(re.sub(f"[{COMMAS}]", ",", re.sub(r"\s+", " ", prefix)))
+    """Return the node that the prefix leads to: any blank as a space, any comma as the ASCII one."""
+    node, _ = tracker.machine.read_text(re.sub(f"[{COMMAS}]", ",", re.sub(BLANK, " ", prefix)))
     pending = int(tracker.machine.pending[node])
     return IN_WORD if pending & BAN else node  # only by a word the user continues otherwise: "text" in "étext"
 

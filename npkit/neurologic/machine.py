@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from npkit.neurologic.constraints import INVISIBLE, find_part, has_boundary, squeeze
+from npkit.neurologic.constraints import COMMAS, INVISIBLE, find_part, has_boundary, squeeze
 from npkit.neurologic.vocabulary import BREAK, BYTE_CLASS, END, FOREIGN, WORD, Vocabulary
 
 BAN = 1 << 62  # the bit of a banned phrase; wanted and limited ones have those below
@@ -94,7 +94,8 @@ def compile_machine(wanted: Sequence[tuple[int, str]], limited: Sequence[tuple[i
             phrase_nodes.append((bit, phrase, wanted_trie.add_wanted(form, 1 << bit, own_parts)))
     for bit, phrase in limited:
         avoided_trie.add_avoided(squeeze(phrase), 1 << bit)
-    for phrase in (*map(squeeze, excluded), *smugglers(phrases, bool(excluded or limited))):
+    ascii_commas = [re.sub(f"[{COMMAS}]", ",", phrase) for phrase in excluded]  # as the prefix's commas are read
+    for phrase in (*map(squeeze, [*excluded, *ascii_commas]), *smugglers(phrases, bool(excluded or limited))):
         avoided_trie.add_avoided(phrase, BAN)
     used = np.unique([edge % 256 for trie in (wanted_trie, avoided_trie) for edge in trie.edges] + [COMMA])
     column, classes = columns(used)

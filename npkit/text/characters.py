@@ -98,3 +98,8 @@ def comma_places(text: str) -> list[int]:
     places = [match.start() for match in COMMA.finditer(text) if not THOUSANDS.match(text, match.start())]
     pairs = bracketed(text) if places else []
     return [place for place in places if not any(start < place < end for start, end in pairs)]
+
+
+def is_unicode(text: str) -> bool:
+    """Say whether a text has a spelling in UTF-8: half of a surrogate pair has none."""
+    return not re.search("[\ud800-\udfff]", text)

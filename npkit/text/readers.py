@@ -49,6 +49,9 @@ def decode(path: Path) -> tuple[str, str]:
                  if (other := clean_text(content, encoding))]
         if len(clean) == 1:
             return clean[0]
+        if 3 * content.count(0) > len(content):
+            raise ValueError("half of its bytes or more are 0, as in UTF-16 or UTF-32 without a byte-order mark: save "
+                             "the file as UTF-8")
     return text, "UTF-8"
 
 
@@ -189,7 +192,8 @@ def find_header(lines: Sequence[str]) -> tuple[str, list[str]]:
 
 def csv_rows(lines: Sequence[str], delimiter: str, header: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """Yield each row behind the header: the line at which it begins, and its fields."""
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    csv.field_size_limit(2**31 - 1)  # a long prompt is dropped as such later, and costs no other
+    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)  # `1, "a cat, oil"`
     start, num_rows = 1, 0
     try:
         for row in reader:
@@ -225,6 +229,8 @@ def read_file(source: str) -> pd.DataFrame:
         raise NpkitError(f"corpus file {path} {where} (data.source; looked in {Path.cwd()})")
     try:
         return checked(READERS[path.suffix.lower()](path))
+    except KeyError:
+        raise NpkitError(f"corpus file {path}: the name of a corpus ends in {', '.join(READERS)}") from None
     except (ValueError, OSError, ArrowException) as error:
         reason = " ".join(str(error).split())[:MAX_REASON]
         raise NpkitError(f"corpus file {path} cannot be read as {path.suffix}: {reason}") from error
