@@ -67,10 +67,8 @@ def _part_pattern(phrase: str) -> re.Pattern:
 
 
 def _words(phrase: str) -> list[str]:
-    is_text = isinstance(phrase, str) and is_unicode(phrase)
-    if not is_text or not phrase.split():
-        wrong = "needs at least one word" if is_text else "is a text of whole characters"
-        raise NpkitError(f"a phrase {wrong}, got {phrase!r}")
+    if not isinstance(phrase, str) or not is_unicode(phrase) or not phrase.split():
+        raise NpkitError(f"a phrase is a text with at least one word, of whole characters, got {phrase!r}")
     return phrase.split()
 
 
