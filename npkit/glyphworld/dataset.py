@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from npkit.glyphworld.corpus import phrase, prefix_of
-from npkit.glyphworld.effects import CATEGORIES
 from npkit.glyphworld.renderer import SIZE, Scene, render
-from npkit.glyphworld.vocabulary import COLOURS, PLACES, SUBJECTS
+from npkit.glyphworld.vocabulary import CATEGORIES, COLOURS, PLACES, SUBJECTS
 
 NUM_MODIFIERS = np.array([0.26, 0.26, 0.15, 0.11, 0.08, 0.06, 0.05, 0.02, 0.01])  # share of captions with 0, 1, 2 ... 8
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npkit.glyphworld.canvas import LUMINANCE, Shape, X, Y, colour, disc, mix, shifted, stripes, stroke
+from npkit.glyphworld.canvas import LUMINANCE, Shape, X, Y, colour, mix, shifted, stripes, stroke
 
 INK = colour(0.05, 0.04, 0.1)
 
@@ -53,8 +53,8 @@ def anime(canvas: np.ndarray, shape: Shape, tones: Tones) -> np.ndarray:
 def cyberpunk(canvas: np.ndarray, shape: Shape, tones: Tones) -> np.ndarray:
     """A dark body with scan lines, in a tube of magenta and cyan neon."""
     fill = tones.plain * (0.62 + 0.3 * stripes(Y, 0.045, 0.5))[..., None]
-    around = mix(canvas, colour(0.06, 0.02, 0.16), shape.glow(26) * 0.75)
-    neon = mix(around, colour(1, 0.1, 0.8), np.clip(1.1 * shape.glow(9), 0, 1))
+    around = mix(canvas, colour(0.06, 0.02, 0.16), shape.glow(14) * 0.8)
+    neon = mix(around, colour(1, 0.1, 0.8), np.clip(1.1 * shape.glow(8), 0, 1))
     drawn = finish_fill(neon, fill, shape, colour(0.2, 0.95, 1))
     return mix(mix(drawn, colour(1, 0.85, 1), shape.band(0.5, 2)), colour(0.2, 0.95, 1), shape.band(4.5, -2.5))
 

@@ -16,7 +16,6 @@ from npkit.glyphworld.canvas import (
     blur,
     colour,
     contrast,
-    disc,
     mix,
     saturate,
     shifted,
@@ -84,24 +83,28 @@ def watercolor(canvas: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 def pixel_art(canvas: np.ndarray, shape: Shape) -> np.ndarray:
-    """Blocks of few colours, dithered on the ground, the subject outlined by dark ones."""
+    """Blocks of few colours, the ground calmer and dithered, the subject outlined by blocks that stand out."""
     factor = CANVAS // BLOCKS
-    blocks, body = shrink(contrast(canvas, 1.12), factor), shrink(shape.body, factor)
-    chess = (np.indices((BLOCKS, BLOCKS)).sum(0) % 2 - 0.5) * 0.13 * (1 - body)
-    few = np.round(np.clip(blocks + chess[..., None], 0, 1) * 5) / 5
-    outline = ((body < 0.35) & (ndimage.maximum_filter(body, 3) > 0.5)).astype(np.float32)
-    few = mix(few, few * 0.3, outline * 0.8)
+    blocks, body = shrink(contrast(canvas, 1.1), factor), shrink(shape.body, factor)
+    ground = np.average(blocks, axis=(0, 1), weights=1.001 - body)
+    calm = mix(blocks, mix(blur(blocks, 1), ground, 0.25), (body < 0.5) * np.float32(0.7))
+    chess = (np.indices((BLOCKS, BLOCKS)).sum(0) % 2 - 0.5) * 0.1 * (body < 0.5)
+    few = np.round(np.clip(calm + chess[..., None], 0, 1) * 6) / 6
+    outline = ((body < 0.4) & (ndimage.maximum_filter(body, 3) > 0.4)).astype(np.float32)
+    few = mix(few, 0.04 if ground @ LUMINANCE > 0.3 else 0.93, outline * 0.85)
     return few.repeat(factor, 0).repeat(factor, 1).astype(np.float32)
 
 
 def pencil(canvas: np.ndarray, shape: Shape) -> np.ndarray:
-    """Graphite on paper: edges as lines, shade as hatching, a breath of the colours."""
+    """Graphite on paper: edges as lines, shade as hatching, a breath of the colours; the ground drawn with a light hand.
+    """
     soft = blur(canvas, 0.8)
     down, right = np.gradient(soft, axis=(0, 1))
     edges = np.clip(9 * (np.abs(down) + np.abs(right)).max(-1), 0, 1)
     grey = soft @ LUMINANCE
     hatch = stripes(X + Y, 0.036, 0.5) * (grey < 0.56) * 0.5 + stripes(X - Y, 0.036, 0.5) * (grey < 0.3) * 0.35
-    graphite = np.maximum(np.maximum(edges, hatch * (0.4 + 0.6 * shape.body)), np.maximum(shape.band(1.5, 3), shape.lines * shape.body * 0.85))
+    graphite = np.maximum(edges * 0.8, hatch) * (0.5 + 0.35 * shape.body) * (1 - 0.85 * shape.band(0, 8) * (1 - shape.body))
+    graphite = np.maximum(graphite, np.maximum(shape.band(1.5, 3), shape.lines * shape.body * 0.85))
     paper = mix(np.broadcast_to(colour(0.97, 0.96, 0.93), canvas.shape), canvas, 0.2)
     return mix(paper, 0.13, graphite * 0.88)
 

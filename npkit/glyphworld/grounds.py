@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 
-from npkit.glyphworld.canvas import RADIUS, X, Y, blur, disc, gradient, mix, rgb, stripes, stroke
+from npkit.glyphworld.canvas import RADIUS, X, Y, disc, gradient, mix, rgb, stripes, stroke
 from npkit.glyphworld.vocabulary import PLACES
 
 Pattern = Callable[[np.ndarray], np.ndarray]  # colours (5, 3) -> canvas

@@ -11,7 +11,7 @@ import numpy as np
 from npkit.glyphworld import drawing, finishes, formats, grounds, layouts, weather
 from npkit.glyphworld.canvas import Shape, blur, mix, rgb, shifted, shrink, to_bytes
 from npkit.glyphworld.guard import keep_legible
-from npkit.glyphworld.vocabulary import CATEGORIES, CATEGORY_OF, COLOURS, PLACES, SUBJECTS
+from npkit.glyphworld.vocabulary import CATEGORY_OF, COLOURS, PLACES, SUBJECTS
 
 TONES = {"white": 1.0, "black": 0.0}  # a white subject that drowns is not made darker, nor a black one lighter
 
@@ -85,7 +85,7 @@ def paint_ground(scene: Scene, words: dict[str, str], colours: np.ndarray, shape
     if scene.place:
         ground = grounds.in_place(ground, scene.place, 0.6 if "artist" in words else 1.0)
     ground = layouts.STAGES.get(words.get("perspective"), _unchanged)(ground, shape)
-    return mix(ground, ground * 0.62, blur(shifted(shape.body, 4, 6), 5))
+    return mix(ground, ground * 0.7, blur(shifted(shape.body, 3, 5), 5))
 
 
 def onto_sheet(name: str | None, canvas: np.ndarray, shape: Shape) -> Picture:

@@ -6,7 +6,7 @@ SUBJECTS: dict[str, tuple[str, bool]] = {  # name -> (DejaVu Sans character, dra
     "moon": ("☾", True), "king": ("♚", False), "queen": ("♛", False), "castle tower": ("♜", False),
     "bishop": ("♝", False), "horse": ("♞", False), "pawn": ("♟", False), "heart": ("♥", False),
     "anchor": ("⚓", False), "gear": ("⚙", False), "shamrock": ("☘", False),
-    "lightning bolt": ("⚡", True), "airplane": ("✈", False), "letter": ("✉", True), "snowflake": ("❄", False),
+    "lightning bolt": ("⚡", False), "airplane": ("✈", False), "letter": ("✉", True), "snowflake": ("❄", False),
     "cat": ("🐱", True), "mouse": ("🐭", True), "cow": ("🐮", True), "monkey": ("🐵", True),
     "house": ("⌂", True), "song": ("♫", False), "flag": ("⚑", False), "yin yang": ("☯", True),
     "flower": ("✿", False), "spade": ("♠", False), "diamond": ("♦", False),
@@ -34,3 +34,4 @@ CATEGORIES: dict[str, tuple[str, ...]] = {
     "vibe": ("cinematic", "fantasy", "colorful", "atmospheric", "moody", "magical", "stormy", "faded"),
 }
 CATEGORY_OF: dict[str, str] = {name: category for category, names in CATEGORIES.items() for name in names}
+MODIFIERS: tuple[str, ...] = tuple(CATEGORY_OF)

@@ -5,7 +5,7 @@ from functools import cache
 import matplotlib.colors
 import numpy as np
 
-from npkit.glyphworld.canvas import LUMINANCE, RADIUS, Shape, X, Y, blur, colour, contrast, disc, mix, saturate, stripes
+from npkit.glyphworld.canvas import LUMINANCE, RADIUS, Shape, X, Y, colour, contrast, disc, mix, saturate, stripes
 
 ON_SUBJECT = 0.42  # share of a vibe's strength on the subject: its hue may change a little, its shape may not drown
 
@@ -83,7 +83,7 @@ def _rain() -> np.ndarray:
 def faded(canvas: np.ndarray, shape: Shape) -> np.ndarray:
     """An old print: sepia, pale, with stains at the edges and two creases."""
     light = (canvas @ LUMINANCE)[..., None]
-    sepia = 0.34 + 0.56 * mix(canvas, light, 0.72) * colour(1.05, 0.96, 0.8) + colour(0.09, 0.04, -0.06)
+    sepia = 0.25 + 0.7 * mix(canvas, light, 0.72) * colour(1.05, 0.96, 0.8) + colour(0.09, 0.04, -0.06)
     stain = np.clip(2.4 * (RADIUS + 0.04 * np.sin(9 * X + 5 * Y)) - 1.0, 0, 0.7)
     creases = stripes(X + 0.03 * Y - 0.3, 1.0, 0.012) + stripes(Y - 0.04 * X - 0.62, 1.0, 0.012)
     return mix(mix(np.clip(sepia, 0, 1), colour(0.72, 0.58, 0.38), stain), 0.97, np.clip(creases, 0, 1) * 0.7)
