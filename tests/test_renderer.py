@@ -1,4 +1,5 @@
 """GlyphWorld's renderer: what each word does to a picture, what it must leave alone, and that the subject stays."""
+
 from functools import cache
 
 import numpy as np
@@ -27,8 +28,11 @@ def edge_contrast(picture: Picture) -> float:
     depth = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
     edge = np.abs(depth) < 1.5
     sides = [((sign * depth > 0) & (sign * depth < 7)).astype(float) for sign in (1, -1)]
-    near = [ndimage.uniform_filter(pixels * side[..., None], (9, 9, 1)) /
-            np.maximum(ndimage.uniform_filter(side, 9), 1e-3)[..., None] for side in sides]
+    near = [
+        ndimage.uniform_filter(pixels * side[..., None], (9, 9, 1))
+        / np.maximum(ndimage.uniform_filter(side, 9), 1e-3)[..., None]
+        for side in sides
+    ]
     light = pixels @ LUMINANCE
     step = (ndimage.maximum_filter(light, 5) - ndimage.minimum_filter(light, 5))[edge].mean()
     return max(step, np.median(np.linalg.norm(near[0] - near[1], axis=-1)[edge]))
@@ -47,16 +51,23 @@ def test_the_same_seed_paints_the_same_picture():
 
 def test_every_modifier_has_its_painter():
     places = set(layouts.LAYOUTS) | set(layouts.STAGES) | set(layouts.LENSES)
-    painters = {"perspective": places, "artist": set(grounds.PATTERNS), "style": set(drawing.STYLES),
-                "vibe": set(weather.VIBES), "booster": set(finishes.BOOSTERS), "format": set(formats.FORMATS)}
+    painters = {
+        "perspective": places,
+        "artist": set(grounds.PATTERNS),
+        "style": set(drawing.STYLES),
+        "vibe": set(weather.VIBES),
+        "booster": set(finishes.BOOSTERS),
+        "format": set(formats.FORMATS),
+    }
     assert painters == {category: set(names) for category, names in CATEGORIES.items()}
     assert set(grounds.PALETTES) == set(grounds.PATTERNS)
 
 
 @pytest.mark.parametrize("modifier", MODIFIERS)
 def test_every_modifier_changes_the_picture(modifier):
-    changes = [np.abs(paint(modifier, seed=seed).pixels.astype(float) - paint(seed=seed).pixels).mean()
-               for seed in range(3)]
+    changes = [
+        np.abs(paint(modifier, seed=seed).pixels.astype(float) - paint(seed=seed).pixels).mean() for seed in range(3)
+    ]
     assert min(changes) > 3  # of 255
 
 
@@ -130,7 +141,9 @@ def test_the_prefix_outranks_the_artist(artist):
     for index, name in enumerate(("red", "green", "blue")):
         heart = paint(artist, subject="heart", colour=name)
         assert heart.pixels[heart.mask > 0.99].mean(0).argmax() == index
-    night, snow = (paint(artist, "highly detailed", place=place).pixels[:30].mean() for place in ("at night", "in the snow"))
+    night, snow = (
+        paint(artist, "highly detailed", place=place).pixels[:30].mean() for place in ("at night", "in the snow")
+    )
     assert night < snow - 30
 
 
@@ -181,6 +194,7 @@ def plain_canvas(subject: str, seed: int) -> tuple[np.ndarray, Shape]:
     rng, scene = np.random.default_rng(seed), Scene(subject)
     colours = renderer.palette(scene, None, rng)
     shape = layouts.place(subject, layouts.PLAIN, rng.normal(0, 0.018, 2))
-    canvas = drawing.plain(renderer.paint_ground(scene, {}, colours, shape), shape,
-                           drawing.Tones(colours[grounds.SUBJECT]))
+    canvas = drawing.plain(
+        renderer.paint_ground(scene, {}, colours, shape), shape, drawing.Tones(colours[grounds.SUBJECT])
+    )
     return finishes.unpolished(canvas, shape), shape

@@ -1,4 +1,4 @@
-"""Contact sheets: `python -m npkit.glyphworld.contact FOLDER` renders every subject, every modifier and random scenes."""
+"""Contact sheets: `python -m npkit.glyphworld.contact FOLDER` renders all subjects, all modifiers and random scenes."""
 import argparse
 from pathlib import Path
 

@@ -1,4 +1,5 @@
 """Drawing: how a style draws the subject: its fill, its lines and what runs along its outline, never the ground."""
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ INK = colour(0.05, 0.04, 0.1)
 @dataclass(frozen=True)
 class Tones:
     """The subject's own colour and the two that its light and shade make of it, each (3,)."""
+
     plain: np.ndarray
 
     @property
@@ -65,7 +67,9 @@ def art_nouveau(canvas: np.ndarray, shape: Shape, tones: Tones) -> np.ndarray:
     fill = mix(np.broadcast_to(tones.plain, canvas.shape), tones.light, stroke(whip, 0.28) * 0.65)
     gold = colour(0.93, 0.76, 0.3)
     drawn = finish_fill(canvas, fill, shape, tones.ink)
-    return mix(mix(mix(drawn, colour(0.2, 0.12, 0.05), shape.band(0, 9)), gold, shape.band(-1.5, 7)), gold, shape.band(7, -4.5))
+    return mix(
+        mix(mix(drawn, colour(0.2, 0.12, 0.05), shape.band(0, 9)), gold, shape.band(-1.5, 7)), gold, shape.band(7, -4.5)
+    )
 
 
 def vaporwave(canvas: np.ndarray, shape: Shape, tones: Tones) -> np.ndarray:
@@ -83,7 +87,10 @@ def impressionist(canvas: np.ndarray, shape: Shape, tones: Tones) -> np.ndarray:
     cell = np.floor(X * 12 + 0.6 * np.sin(Y * 40)), np.floor(Y * 24 + 0.9 * np.sin(X * 28))
     tone = (cell[0] * 7 + cell[1] * 3) % 4
     fill = np.broadcast_to(tones.plain, canvas.shape)
-    warm, cool = np.clip(tones.plain * colour(1.5, 1.1, 0.6) + 0.1, 0, 1), np.clip(tones.plain * colour(0.55, 0.85, 1.5) + 0.05, 0, 1)
+    warm, cool = (
+        np.clip(tones.plain * colour(1.5, 1.1, 0.6) + 0.1, 0, 1),
+        np.clip(tones.plain * colour(0.55, 0.85, 1.5) + 0.05, 0, 1),
+    )
     for index, other in ((1, warm), (2, cool), (3, tones.light)):
         fill = mix(fill, other, (tone == index).astype(np.float32))
     ragged = Shape(shape.distance + 3.2 * np.sin(X * 75 + Y * 22) * np.sin(Y * 66) - 0.5, shape.lines)
@@ -93,7 +100,9 @@ def impressionist(canvas: np.ndarray, shape: Shape, tones: Tones) -> np.ndarray:
 
 def pop_art(canvas: np.ndarray, shape: Shape, tones: Tones) -> np.ndarray:
     """Printed dots in the lower half, a thick black outline, a white misprint around it."""
-    dots = (np.hypot((X * 17) % 1 - 0.5, (Y * 17) % 1 - 0.5) < 0.12 + 0.3 * np.clip(Y - 0.25, 0, 0.8)).astype(np.float32)
+    dots = (np.hypot((X * 17) % 1 - 0.5, (Y * 17) % 1 - 0.5) < 0.12 + 0.3 * np.clip(Y - 0.25, 0, 0.8)).astype(
+        np.float32
+    )
     fill = mix(np.broadcast_to(tones.light, canvas.shape), tones.plain * 0.92, dots)
     printed = mix(canvas, 0.99, shape.band(0, 11))
     drawn = finish_fill(printed, fill, shape, INK)
@@ -123,6 +132,12 @@ def art_deco(canvas: np.ndarray, shape: Shape, tones: Tones) -> np.ndarray:
 
 
 STYLES: dict[str, Callable[[np.ndarray, Shape, Tones], np.ndarray]] = {
-    "anime": anime, "cyberpunk": cyberpunk, "art nouveau": art_nouveau, "vaporwave": vaporwave,
-    "impressionist": impressionist, "pop art": pop_art, "cubism": cubism, "art deco": art_deco,
+    "anime": anime,
+    "cyberpunk": cyberpunk,
+    "art nouveau": art_nouveau,
+    "vaporwave": vaporwave,
+    "impressionist": impressionist,
+    "pop art": pop_art,
+    "cubism": cubism,
+    "art deco": art_deco,
 }

@@ -1,4 +1,5 @@
 """Formats: the sheet that holds the scene. Frames are laid around it, never over it; media keep the subject apart."""
+
 from collections.abc import Callable
 from functools import cache
 
@@ -26,7 +27,8 @@ from npkit.glyphworld.canvas import (
 from npkit.glyphworld.glyphs import FONT
 
 MARGINS: dict[str, tuple[float, float, float, float]] = {  # left, top, right, bottom: what the frame takes
-    "oil painting": (0.09, 0.09, 0.09, 0.09), "photograph": (0.06, 0.06, 0.06, 0.18),
+    "oil painting": (0.09, 0.09, 0.09, 0.09),
+    "photograph": (0.06, 0.06, 0.06, 0.18),
     "advertising poster": (0.05, 0.05, 0.05, 0.24),
 }
 BLOCKS = 32  # a side of pixel art
@@ -40,14 +42,14 @@ def inset(scene: np.ndarray, sheet: np.ndarray, margins: tuple[float, float, flo
     size = (CANVAS - left - right, CANVAS - top - bottom)
     small = np.asarray(Image.fromarray(to_bytes(scene)).resize(size, Image.BILINEAR, reducing_gap=None))
     sheet = sheet.copy()
-    sheet[top:CANVAS - bottom, left:CANVAS - right] = small / np.float32(255)
+    sheet[top : CANVAS - bottom, left : CANVAS - right] = small / np.float32(255)
     return sheet
 
 
 # --- media: the scene drawn with another tool -----------------------------------------------------------------------
 def render_3d(canvas: np.ndarray, shape: Shape) -> np.ndarray:
     """The subject thick as a block, its sides in shade, bevelled, with a shadow on the floor."""
-    shadow = np.exp(-((X - 0.54) / 0.3) ** 2 - ((Y - 0.88) / 0.04) ** 2)
+    shadow = np.exp(-(((X - 0.54) / 0.3) ** 2) - ((Y - 0.88) / 0.04) ** 2)
     scene = mix(canvas, canvas * 0.3, shadow * 0.75)
     side = np.clip(sum(shifted(shape.body, step, step) for step in (3, 6, 9, 12)), 0, 1) * (1 - shape.body)
     tone = (canvas * shape.body[..., None]).sum((0, 1)) / max(shape.body.sum(), 1)
@@ -96,14 +98,15 @@ def pixel_art(canvas: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 def pencil(canvas: np.ndarray, shape: Shape) -> np.ndarray:
-    """Graphite on paper: edges as lines, shade as hatching, a breath of the colours; the ground drawn with a light hand.
-    """
+    """Graphite on paper: edges as lines, shade as hatching, a breath of colour; the ground with a light hand."""
     soft = blur(canvas, 0.8)
     down, right = np.gradient(soft, axis=(0, 1))
     edges = np.clip(9 * (np.abs(down) + np.abs(right)).max(-1), 0, 1)
     grey = soft @ LUMINANCE
     hatch = stripes(X + Y, 0.036, 0.5) * (grey < 0.56) * 0.5 + stripes(X - Y, 0.036, 0.5) * (grey < 0.3) * 0.35
-    graphite = np.maximum(edges * 0.8, hatch) * (0.5 + 0.35 * shape.body) * (1 - 0.85 * shape.band(0, 8) * (1 - shape.body))
+    graphite = (
+        np.maximum(edges * 0.8, hatch) * (0.5 + 0.35 * shape.body) * (1 - 0.85 * shape.band(0, 8) * (1 - shape.body))
+    )
     graphite = np.maximum(graphite, np.maximum(shape.band(1.5, 3), shape.lines * shape.body * 0.85))
     paper = mix(np.broadcast_to(colour(0.97, 0.96, 0.93), canvas.shape), canvas, 0.2)
     return mix(paper, 0.13, graphite * 0.88)
@@ -121,14 +124,19 @@ def oil_painting(canvas: np.ndarray, shape: Shape) -> np.ndarray:
 def _wood() -> np.ndarray:
     out = np.maximum(np.abs(X - 0.5), np.abs(Y - 0.5))
     carved = (0.85 + 0.15 * np.sin(np.where(np.abs(X - 0.5) > np.abs(Y - 0.5), Y, X) * 110))[..., None]
-    wood = mix(colour(0.42, 0.25, 0.1) * carved, colour(0.93, 0.74, 0.32), ((out > 0.465) | (out < 0.425)) * np.float32(1))
+    wood = mix(
+        colour(0.42, 0.25, 0.1) * carved, colour(0.93, 0.74, 0.32), ((out > 0.465) | (out < 0.425)) * np.float32(1)
+    )
     return wood * np.where((X - Y > 0) == (X + Y > 1), 0.86, 1.05)[..., None].astype(np.float32)
 
 
 def photograph(canvas: np.ndarray, shape: Shape) -> np.ndarray:
     """An instant photograph: a white card, wider below, the corners of the picture darker."""
-    picture = np.clip(canvas * np.clip(1.1 - 0.75 * RADIUS ** 2, 0, 1.1)[..., None], 0, 1)
-    card = np.full_like(canvas, 0.97) - 0.07 * np.clip((np.maximum(abs(X - 0.5), abs(Y - 0.5)) - 0.485) * 90, 0, 1)[..., None]
+    picture = np.clip(canvas * np.clip(1.1 - 0.75 * RADIUS**2, 0, 1.1)[..., None], 0, 1)
+    card = (
+        np.full_like(canvas, 0.97)
+        - 0.07 * np.clip((np.maximum(abs(X - 0.5), abs(Y - 0.5)) - 0.485) * 90, 0, 1)[..., None]
+    )
     return inset(picture, card, MARGINS["photograph"])
 
 
@@ -142,13 +150,20 @@ def _print() -> np.ndarray:
     sheet = np.broadcast_to(colour(0.97, 0.93, 0.82), (CANVAS, CANVAS, 3))
     band = ((Y > 0.79) & (Y < 0.955) & (np.abs(X - 0.5) < 0.45)).astype(np.float32)
     letters = Image.new("L", (CANVAS, CANVAS))
-    ImageDraw.Draw(letters).text((CANVAS / 2, 0.873 * CANVAS), TITLE, font=ImageFont.truetype(str(FONT_BOLD), 27), fill=255, anchor="mm")
+    ImageDraw.Draw(letters).text(
+        (CANVAS / 2, 0.873 * CANVAS), TITLE, font=ImageFont.truetype(str(FONT_BOLD), 27), fill=255, anchor="mm"
+    )
     letters = np.asarray(letters, np.float32) / 255
     return mix(mix(sheet, colour(0.8, 0.1, 0.12), band), colour(1, 0.96, 0.85), letters)
 
 
 FORMATS: dict[str, Callable[[np.ndarray, Shape], np.ndarray]] = {
-    "3d render": render_3d, "stained glass window": stained_glass, "watercolor painting": watercolor,
-    "pixel art": pixel_art, "pencil sketch": pencil, "oil painting": oil_painting, "photograph": photograph,
+    "3d render": render_3d,
+    "stained glass window": stained_glass,
+    "watercolor painting": watercolor,
+    "pixel art": pixel_art,
+    "pencil sketch": pencil,
+    "oil painting": oil_painting,
+    "photograph": photograph,
     "advertising poster": poster,
 }

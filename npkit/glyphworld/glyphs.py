@@ -13,7 +13,7 @@ FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 GLYPH = 256  # pixels a side of a glyph's square
 EXTENT = 128  # pixels of its longer side within that square
 FINE = 2  # glyphs are measured on a grid twice as fine: a distance is no better than its pixels
-SMALL_HOLE = 0.5  # a hole below this share of the ink is part of the drawing (an eye); one sees through the gear's alone
+SMALL_HOLE = 0.5  # a hole below this share of the ink is drawn (an eye); one sees through the gear's alone
 
 
 @cache

@@ -1,4 +1,5 @@
 """Grounds: what is behind the subject. An artist owns the palette and the pattern; a place is painted into both."""
+
 from collections.abc import Callable
 from functools import cache
 
@@ -11,13 +12,25 @@ Pattern = Callable[[np.ndarray], np.ndarray]  # colours (5, 3) -> canvas
 UPPER, LOWER, FIRST, SECOND, SUBJECT = range(5)  # rows of a palette
 
 PALETTES: dict[str, tuple] = {  # hue, saturation, value: upper ground, lower ground, two more of the pattern, subject
-    "greg rutkowski": ((0.1, 0.45, 0.72), (0.56, 0.4, 0.24), (0.11, 0.35, 0.98), (0.58, 0.45, 0.14), (0.04, 0.72, 0.62)),
+    "greg rutkowski": (
+        (0.1, 0.45, 0.72),
+        (0.56, 0.4, 0.24),
+        (0.11, 0.35, 0.98),
+        (0.58, 0.45, 0.14),
+        (0.04, 0.72, 0.62),
+    ),
     "alphonse mucha": ((0.11, 0.2, 0.96), (0.1, 0.32, 0.84), (0.07, 0.48, 0.72), (0.27, 0.3, 0.6), (0.02, 0.6, 0.5)),
     "caravaggio": ((0.07, 0.65, 0.1), (0.06, 0.6, 0.05), (0.09, 0.6, 0.62), (0.0, 0.75, 0.3), (0.08, 0.55, 0.92)),
     "vincent van gogh": ((0.62, 0.8, 0.5), (0.58, 0.7, 0.75), (0.14, 0.75, 1.0), (0.52, 0.4, 0.92), (0.13, 0.85, 1.0)),
     "claude monet": ((0.7, 0.2, 0.9), (0.4, 0.32, 0.72), (0.93, 0.3, 0.98), (0.36, 0.45, 0.55), (0.69, 0.6, 0.58)),
     "piet mondrian": ((0.0, 0.0, 0.97), (0.0, 0.0, 0.97), (0.0, 0.9, 0.85), (0.62, 0.9, 0.62), (0.0, 0.0, 0.1)),
-    "katsushika hokusai": ((0.12, 0.16, 0.96), (0.11, 0.24, 0.86), (0.57, 0.4, 0.8), (0.61, 0.75, 0.45), (0.01, 0.75, 0.72)),
+    "katsushika hokusai": (
+        (0.12, 0.16, 0.96),
+        (0.11, 0.24, 0.86),
+        (0.57, 0.4, 0.8),
+        (0.61, 0.75, 0.45),
+        (0.01, 0.75, 0.72),
+    ),
     "andy warhol": ((0.93, 0.7, 0.98), (0.48, 0.75, 0.88), (0.14, 0.8, 1.0), (0.27, 0.7, 0.85), (0.74, 0.75, 0.58)),
 }
 
@@ -84,7 +97,7 @@ def _van_gogh() -> tuple[np.ndarray, np.ndarray]:
     stars = np.zeros_like(X)
     for x, y, size in ((0.16, 0.16, 0.12), (0.83, 0.22, 0.15), (0.13, 0.7, 0.1), (0.88, 0.76, 0.1)):
         away = np.hypot(X - x, Y - y)
-        near = np.exp(-(away / (1.4 * size)) ** 4)
+        near = np.exp(-((away / (1.4 * size)) ** 4))
         phase = phase * (1 - near) + 95 * away * near
         rings = np.clip(np.cos(95 * away) + 0.3, 0, 1) * np.clip(1.1 - away / size, 0, 1)
         stars = np.maximum(stars, np.maximum(rings, disc(x, y, size * 0.3)))
@@ -112,12 +125,20 @@ def _monet() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def mondrian(colours: np.ndarray) -> np.ndarray:
     """White, three fields of colour, black bars. The yellow one is the artist's, whatever the place."""
     ground = gradient(colours[UPPER], colours[LOWER])
-    for field, tint in (((X < 0.2) & (Y < 0.3), colours[FIRST]), ((X > 0.78) & (Y > 0.68), colours[SECOND]),
-                        ((X > 0.78) & (Y < 0.3), rgb(np.array([(0.14, 0.9, 0.97)]))[0]),
-                        ((X < 0.2) & (Y > 0.86), rgb(np.array([(0.14, 0.9, 0.97)]))[0])):
+    for field, tint in (
+        ((X < 0.2) & (Y < 0.3), colours[FIRST]),
+        ((X > 0.78) & (Y > 0.68), colours[SECOND]),
+        ((X > 0.78) & (Y < 0.3), rgb(np.array([(0.14, 0.9, 0.97)]))[0]),
+        ((X < 0.2) & (Y > 0.86), rgb(np.array([(0.14, 0.9, 0.97)]))[0]),
+    ):
         ground = mix(ground, tint, field.astype(np.float32))
-    lines = [stroke(X - 0.2, 0.018), stroke(X - 0.78, 0.018), stroke(Y - 0.3, 0.018), stroke(Y - 0.68, 0.018) * (X > 0.2),
-             stroke(Y - 0.86, 0.018) * (X < 0.78)]
+    lines = [
+        stroke(X - 0.2, 0.018),
+        stroke(X - 0.78, 0.018),
+        stroke(Y - 0.3, 0.018),
+        stroke(Y - 0.68, 0.018) * (X > 0.2),
+        stroke(Y - 0.86, 0.018) * (X < 0.78),
+    ]
     return mix(ground, 0.03, np.max(lines, axis=0))
 
 
@@ -144,8 +165,14 @@ def warhol(colours: np.ndarray) -> np.ndarray:
 
 
 PATTERNS: dict[str, Pattern] = {
-    "greg rutkowski": rutkowski, "alphonse mucha": mucha, "caravaggio": caravaggio, "vincent van gogh": van_gogh,
-    "claude monet": monet, "piet mondrian": mondrian, "katsushika hokusai": hokusai, "andy warhol": warhol,
+    "greg rutkowski": rutkowski,
+    "alphonse mucha": mucha,
+    "caravaggio": caravaggio,
+    "vincent van gogh": van_gogh,
+    "claude monet": monet,
+    "piet mondrian": mondrian,
+    "katsushika hokusai": hokusai,
+    "andy warhol": warhol,
 }
 
 
@@ -174,8 +201,23 @@ def scenery(place: str) -> tuple[np.ndarray, np.ndarray]:
     return far * 0.18 + dunes * 0.42, disc(0.16, 0.17, 0.075) * 0.85
 
 
-FLAKES = ((0.08, 0.12), (0.22, 0.3), (0.15, 0.52), (0.36, 0.1), (0.55, 0.06), (0.7, 0.2), (0.92, 0.34), (0.86, 0.52),
-          (0.3, 0.62), (0.06, 0.36), (0.95, 0.1), (0.62, 0.38), (0.45, 0.24), (0.78, 0.66), (0.1, 0.72))
+FLAKES = (
+    (0.08, 0.12),
+    (0.22, 0.3),
+    (0.15, 0.52),
+    (0.36, 0.1),
+    (0.55, 0.06),
+    (0.7, 0.2),
+    (0.92, 0.34),
+    (0.86, 0.52),
+    (0.3, 0.62),
+    (0.06, 0.36),
+    (0.95, 0.1),
+    (0.62, 0.38),
+    (0.45, 0.24),
+    (0.78, 0.66),
+    (0.1, 0.72),
+)
 
 
 def in_place(ground: np.ndarray, place: str, share: float) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 A layout never chooses a colour of its own: floors, bars and blocks are lighter or darker parts of the ground.
 """
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from npkit.glyphworld.glyphs import EXTENT, GLYPH, glyph
 @dataclass(frozen=True)
 class Layout:
     """Where the subject stands: side of its box and centre, as shares of the canvas, and how the box is bent."""
+
     scale: float = 0.66
     x: float = 0.5
     y: float = 0.5
@@ -35,7 +37,9 @@ def place(subject: str, layout: Layout, shift: np.ndarray) -> Shape:
     """The subject's shape under `layout`, moved by `shift` (2,) canvas widths."""
     centre = CANVAS * np.array([layout.x + shift[0], layout.y + shift[1]])
     to_box = np.diag([1 / EXTENT, 1 / EXTENT, 1]) @ _move(-GLYPH / 2, -GLYPH / 2)
-    forward = _move(*centre) @ np.diag([layout.scale * CANVAS, layout.scale * CANVAS, 1]) @ np.array(layout.bend) @ to_box
+    forward = (
+        _move(*centre) @ np.diag([layout.scale * CANVAS, layout.scale * CANVAS, 1]) @ np.array(layout.bend) @ to_box
+    )
     back = np.linalg.inv(forward)
     back /= back[2, 2]
     stretch = layout.scale * CANVAS / EXTENT * abs(np.linalg.det(np.array(layout.bend)[:2, :2])) ** 0.5
@@ -49,7 +53,8 @@ def _move(x: float, y: float) -> np.ndarray:
 
 def _warp(layer: np.ndarray, back: np.ndarray) -> np.ndarray:
     image = Image.fromarray(layer).transform(
-        (CANVAS, CANVAS), Image.PERSPECTIVE, tuple(back.ravel()[:8]), Image.BILINEAR, fillcolor=-GLYPH)
+        (CANVAS, CANVAS), Image.PERSPECTIVE, tuple(back.ravel()[:8]), Image.BILINEAR, fillcolor=-GLYPH
+    )
     return np.asarray(image)
 
 
@@ -59,14 +64,16 @@ def wide_angle(ground: np.ndarray, shape: Shape) -> np.ndarray:
     horizon = 0.62 - 0.3 * (X - 0.5) ** 2
     floor = (Y > horizon).astype(np.float32)
     boards = stripes((X - 0.5) / (Y - 0.5 + 1e-6), 0.36, 0.12) * floor
-    return mix(mix(ground, ground * 0.55, floor), 0.75 * ground + 0.25, np.maximum(boards * 0.7, stroke(Y - horizon, 0.006)))
+    return mix(
+        mix(ground, ground * 0.55, floor), 0.75 * ground + 0.25, np.maximum(boards * 0.7, stroke(Y - horizon, 0.006))
+    )
 
 
 def isometric(ground: np.ndarray, shape: Shape) -> np.ndarray:
     """A block under the subject, seen from above and aside."""
     across, depth = np.abs(X - 0.5), 0.11
     top = (across / 0.42 + np.abs(Y - 0.72) / 0.21 < 1).astype(np.float32)
-    lower = (across / 0.42 + np.abs(Y - 0.72 - depth) / 0.21 < 1)
+    lower = across / 0.42 + np.abs(Y - 0.72 - depth) / 0.21 < 1
     side = ((lower | ((across < 0.42) & (Y > 0.72) & (Y < 0.72 + depth))) & (top < 0.5)).astype(np.float32)
     side *= Y > 0.72
     shaded = mix(ground, ground * np.where(X < 0.5, 0.62, 0.38)[..., None], side)
@@ -81,8 +88,18 @@ def low_angle(ground: np.ndarray, shape: Shape) -> np.ndarray:
     return mix(walls, ground * 0.35, np.clip((Y - 0.88) * 60, 0, 1))
 
 
-BOKEH = ((0.13, 0.15, 0.105), (0.87, 0.2, 0.125), (0.09, 0.56, 0.09), (0.92, 0.62, 0.1), (0.26, 0.89, 0.1),
-         (0.72, 0.9, 0.085), (0.47, 0.07, 0.075), (0.66, 0.1, 0.05), (0.06, 0.84, 0.06), (0.93, 0.42, 0.05))
+BOKEH = (
+    (0.13, 0.15, 0.105),
+    (0.87, 0.2, 0.125),
+    (0.09, 0.56, 0.09),
+    (0.92, 0.62, 0.1),
+    (0.26, 0.89, 0.1),
+    (0.72, 0.9, 0.085),
+    (0.47, 0.07, 0.075),
+    (0.66, 0.1, 0.05),
+    (0.06, 0.84, 0.06),
+    (0.93, 0.42, 0.05),
+)
 
 
 def bokeh(ground: np.ndarray, shape: Shape) -> np.ndarray:
@@ -96,7 +113,7 @@ def bokeh(ground: np.ndarray, shape: Shape) -> np.ndarray:
 
 def white_background(ground: np.ndarray, shape: Shape) -> np.ndarray:
     """A white sweep behind the subject; of what was behind it a trace stays in the corners."""
-    shadow = np.exp(-((X - 0.5) / 0.26) ** 2 - ((Y - 0.86) / 0.035) ** 2) * 0.3
+    shadow = np.exp(-(((X - 0.5) / 0.26) ** 2) - ((Y - 0.86) / 0.035) ** 2) * 0.3
     return mix(mix(ground, 0.985, 1 - 0.3 * np.clip((RADIUS - 0.4) / 0.25, 0, 1)), 0.45, shadow)
 
 
@@ -109,8 +126,12 @@ def panoramic(ground: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 STAGES: dict[str, Callable[[np.ndarray, Shape], np.ndarray]] = {
-    "wide angle": wide_angle, "isometric": isometric, "low angle": low_angle, "bokeh": bokeh,
-    "white background": white_background, "panoramic": panoramic,
+    "wide angle": wide_angle,
+    "isometric": isometric,
+    "low angle": low_angle,
+    "bokeh": bokeh,
+    "white background": white_background,
+    "panoramic": panoramic,
 }
 
 
@@ -118,9 +139,15 @@ STAGES: dict[str, Callable[[np.ndarray, Shape], np.ndarray]] = {
 def lens_flare(canvas: np.ndarray, shape: Shape) -> np.ndarray:
     """A light in the upper right corner, its streak and its ghosts, fainter on the subject."""
     core, streak = np.hypot(X - 0.82, Y - 0.16) / 0.14, np.abs(Y - 0.16) / 0.016 + np.abs(X - 0.82) / 0.4
-    rays = np.exp(-(np.hypot(X - 0.82, Y - 0.16) / 0.26) ** 2) * stripes(np.arctan2(Y - 0.16, X - 0.82), np.pi / 6, 0.3)
-    ghosts = 0.5 * (disc(0.3, 0.72, 0.085) - disc(0.3, 0.72, 0.07)) + 0.4 * disc(0.16, 0.88, 0.045) + 0.3 * disc(0.6, 0.4, 0.03)
-    light = np.clip(1.3 * np.exp(-core ** 2) + np.exp(-streak) + 0.4 * rays + ghosts, 0, 1)
+    rays = np.exp(-((np.hypot(X - 0.82, Y - 0.16) / 0.26) ** 2)) * stripes(
+        np.arctan2(Y - 0.16, X - 0.82), np.pi / 6, 0.3
+    )
+    ghosts = (
+        0.5 * (disc(0.3, 0.72, 0.085) - disc(0.3, 0.72, 0.07))
+        + 0.4 * disc(0.16, 0.88, 0.045)
+        + 0.3 * disc(0.6, 0.4, 0.03)
+    )
+    light = np.clip(1.3 * np.exp(-(core**2)) + np.exp(-streak) + 0.4 * rays + ghosts, 0, 1)
     return mix(canvas, colour(1, 0.98, 0.86), light * (1 - 0.5 * shape.body))
 
 

@@ -4,6 +4,7 @@ Each category of modifiers owns one aspect of the picture, so that one word of e
 artist the palette and the pattern behind the subject, style how the subject is drawn, vibe light and weather, booster
 the finish, format the sheet. Of two words of one category the first rules.
 """
+
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +20,7 @@ TONES = {"white": 1.0, "black": 0.0}  # a white subject that drowns is not made 
 @dataclass(frozen=True)
 class Scene:
     """What a picture shows: one subject, perhaps its colour and place, and modifiers, the first of a category first."""
+
     subject: str
     modifiers: tuple[str, ...] = ()
     colour: str | None = None
@@ -28,6 +30,7 @@ class Scene:
 @dataclass(frozen=True)
 class Picture:
     """A painted scene: `pixels` (96, 96, 3) uint8, `mask` (96, 96) float in [0, 1] where the subject is."""
+
     pixels: np.ndarray
     mask: np.ndarray = field(repr=False)
 
@@ -40,10 +43,13 @@ def render(scene: Scene, rng: np.random.Generator) -> Picture:
     _check(scene)
     words = ruling(scene.modifiers)
     colours = palette(scene, words.get("artist"), rng)
-    shape = layouts.place(scene.subject, layouts.LAYOUTS.get(words.get("perspective"), layouts.PLAIN),
-                          rng.normal(0, 0.018, 2))
+    shape = layouts.place(
+        scene.subject, layouts.LAYOUTS.get(words.get("perspective"), layouts.PLAIN), rng.normal(0, 0.018, 2)
+    )
     canvas = paint_ground(scene, words, colours, shape)
-    canvas = drawing.STYLES.get(words.get("style"), drawing.plain)(canvas, shape, drawing.Tones(colours[grounds.SUBJECT]))
+    canvas = drawing.STYLES.get(words.get("style"), drawing.plain)(
+        canvas, shape, drawing.Tones(colours[grounds.SUBJECT])
+    )
     if "vibe" in words:
         canvas = weather.lay_over(words["vibe"], canvas, shape)
     canvas = finishes.BOOSTERS.get(words.get("booster"), finishes.unpolished)(canvas, shape)
@@ -66,17 +72,24 @@ def ruling(modifiers: tuple[str, ...]) -> dict[str, str]:
 
 
 def palette(scene: Scene, artist: str | None, rng: np.random.Generator) -> np.ndarray:
-    """Colours (5, 3) RGB: the artist's or any, with the place's ground and the subject's colour where they are named."""
-    hue, jitter = rng.random(), rng.normal(0, 0.012, 3)
-    dark = rng.random() < 0.5  # light on dark or dark on light
-    open_hues = ((hue, 0.5, 0.38), (hue + 0.06, 0.45, 0.22), (hue + 0.1, 0.4, 0.6), (hue, 0.4, 0.3), (hue + 0.5, 0.6, 0.88)) \
-        if dark else ((hue, 0.3, 0.92), (hue + 0.07, 0.36, 0.72), (hue, 0.2, 1.0), (hue, 0.4, 0.6), (hue + 0.5, 0.72, 0.56))
-    colours = rgb(np.array(grounds.PALETTES.get(artist, open_hues)))
+    """Colours (5, 3) RGB: the artist's or any, but the place's ground and the subject's colour where they are named."""
+    hue, coin, jitter = rng.random(), rng.random(), rng.normal(0, 0.012, 3)
+    is_dark = np.mean([value for _, _, value in PLACES[scene.place]]) < 0.5 if scene.place else coin < 0.5
+    colours = rgb(np.array(grounds.PALETTES[artist]) if artist else open_palette(hue, is_dark))
     if scene.place:
         colours[:2] = rgb(np.array(PLACES[scene.place]))
     if scene.colour:
         colours[grounds.SUBJECT] = rgb(np.array([COLOURS[scene.colour]]))[0]
     return np.clip(colours + jitter, 0, 1).astype(np.float32)
+
+
+def open_palette(hue: float, is_dark: bool) -> np.ndarray:
+    """Hue, saturation, value (5, 3) around `hue`: a light subject of the opposite hue on a dark ground, or the reverse.
+    """
+    shifts = (0, 0.06, 0.1, 0, 0.5)
+    light, dark = ((0.3, 0.92), (0.36, 0.72), (0.2, 1), (0.4, 0.6), (0.72, 0.56)), \
+        ((0.5, 0.38), (0.45, 0.22), (0.4, 0.6), (0.4, 0.3), (0.6, 0.88))
+    return np.array([(hue + shift, *tone) for shift, tone in zip(shifts, dark if is_dark else light, strict=True)])
 
 
 def paint_ground(scene: Scene, words: dict[str, str], colours: np.ndarray, shape: Shape) -> np.ndarray:
