@@ -159,7 +159,7 @@ def test_the_subject_stays_legible_under_six_modifiers():
     rng = np.random.default_rng(7)
     contrasts = [edge_contrast(render(contact.six_modifiers(rng), rng)) for _ in range(80)]
     assert min(contrasts) > 0.17
-    assert np.quantile(contrasts, 0.05) > 0.3
+    assert np.quantile(contrasts, 0.1) > 0.33
     assert np.median(contrasts) > 0.5
 
 
@@ -173,7 +173,7 @@ def test_the_guard_lifts_what_drowns_and_leaves_alone_what_stands_out():
     assert keep_legible(clear, shape) is clear
     drowned, shape = flat(0.3, 0.3)
     lifted = keep_legible(drowned, shape)
-    inside, beside = shape.body > 0.99, shape.band(-2, 6) > 0.99
+    inside, beside = shape.band(8, -2) > 0.99, shape.band(-2, 6) > 0.99
     assert lifted[inside].mean() - lifted[beside].mean() > 0.3  # lighter on dark
     darker = keep_legible(drowned, shape, tone=0.0)
     assert darker[beside].mean() - darker[inside].mean() > 0.2  # a black subject gets no lighter
