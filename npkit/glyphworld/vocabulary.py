@@ -11,6 +11,15 @@ SUBJECTS: dict[str, tuple[str, bool]] = {  # name -> (DejaVu Sans character, dra
     "house": ("⌂", True), "song": ("♫", False), "flag": ("⚑", False), "yin yang": ("☯", True),
     "flower": ("✿", False), "spade": ("♠", False), "diamond": ("♦", False),
 }
+KINDS: dict[str, tuple[str, ...]] = {  # what suits one kind may spoil another
+    "creature": ("cat", "mouse", "cow", "monkey", "horse", "king", "queen", "bishop", "pawn"),
+    "building and vehicle": ("castle tower", "house", "airplane", "anchor"),
+    "sky and weather": ("sun", "moon", "star", "cloud", "lightning bolt", "snowflake"),
+    "plant": ("flower", "shamrock"),
+    "symbol": ("heart", "skull", "yin yang", "spade", "diamond", "song", "flag"),
+    "everyday thing": ("umbrella", "telephone", "coffee cup", "letter", "gear"),
+}
+KIND_OF: dict[str, str] = {subject: kind for kind, subjects in KINDS.items() for subject in subjects}
 COLOURS: dict[str, tuple[float, float, float]] = {  # hue, saturation, value of the subject
     "red": (0.0, 0.85, 0.8), "golden": (0.13, 0.85, 0.95), "green": (0.36, 0.8, 0.5), "blue": (0.61, 0.85, 0.75),
     "white": (0.0, 0.0, 0.97), "black": (0.0, 0.0, 0.06),
