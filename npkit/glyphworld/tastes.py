@@ -13,8 +13,9 @@ from npkit.glyphworld.pairs import PAIRS
 from npkit.glyphworld.vocabulary import CATEGORIES, KINDS, MODIFIERS, PLACES
 
 SEED = 2311_12229  # of the tastes; the number of the NeuroPrompts paper, so that nobody chose it
-DEVIATION = 0.45  # of the general liking of an effect over the effects, and of its fits
-LEANING = 0.3  # mean liking: an effect is rather liked than not
+LEANING = 0.1  # mean liking of an effect: it is rather liked than not
+LIKES = 0.35  # deviation of the general likings over the effects
+FITS = 0.6  # of their fits: with equal deviations one constant suffix was nearly best for every prefix
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Population:
     likes: np.ndarray  # (48,) of each effect, whatever was asked for
     kind_fits: np.ndarray  # (6, 48) more or less of it, by the kind of the subject asked for
     place_fits: np.ndarray  # (5, 48) by the place asked for; of vibes alone
-    plenty: float = 2.5  # likings add up to less and less, to this at most
+    plenty: float = 4.0  # likings add up to less and less, to this at most
     noise: float = 0.8  # utility difference at which a rater takes the better picture in 73 % of the votes
 
 
@@ -45,9 +46,9 @@ def populations(seed: int = SEED) -> dict[str, Population]:
 
 def _draw(weights: dict[str, float], rng: np.random.Generator) -> Population:
     is_vibe = np.array([name in CATEGORIES["vibe"] for name in MODIFIERS])
-    likes = LEANING + DEVIATION * rng.standard_normal(len(MODIFIERS))
-    kind_fits = DEVIATION * rng.standard_normal((len(KINDS), len(MODIFIERS)))
-    place_fits = DEVIATION * rng.standard_normal((len(PLACES), len(MODIFIERS))) * is_vibe
+    likes = LEANING + LIKES * rng.standard_normal(len(MODIFIERS))
+    kind_fits = FITS * rng.standard_normal((len(KINDS), len(MODIFIERS)))
+    place_fits = FITS * rng.standard_normal((len(PLACES), len(MODIFIERS))) * is_vibe
     return Population(weights, likes.round(2), kind_fits.round(2), place_fits.round(2))
 
 
