@@ -1,4 +1,4 @@
-"""Dataset: painted scenes with their captions, rendered once into memory-mapped arrays that the trainings read.
+"""Dataset: painted scenes with their captions, rendered once into arrays that the trainings read.
 
 It is rendered in shards, each written whole: a killed rendering goes on with the next one.
 """
@@ -85,9 +85,10 @@ def _paint(job: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, Scene, str]:
 def load_dataset(folder: Path, num_pictures: int) -> Dataset:
     """The first `num_pictures` rendered pictures, read into memory."""
     starts = range(0, num_pictures, SHARD)
-    arrays = [np.concatenate([np.load(folder / f"{kind}-{start}.npy", mmap_mode="r") for start in starts])[:num_pictures]
+    arrays = [np.concatenate([np.load(folder / f"{kind}-{start}.npy") for start in starts])[:num_pictures]
               for kind in ("pictures", "masks")]
     tables = [json.loads((folder / f"captions-{start}.json").read_text()) for start in starts]
     scenes = [Scene(subject, tuple(modifiers), colour, place)
               for table in tables for subject, modifiers, colour, place in table["scenes"]]
-    return Dataset(*arrays, scenes[:num_pictures], [text for table in tables for text in table["captions"]][:num_pictures])
+    captions = [text for table in tables for text in table["captions"]]
+    return Dataset(*arrays, scenes[:num_pictures], captions[:num_pictures])

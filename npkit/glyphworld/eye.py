@@ -90,14 +90,16 @@ def disturb(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def wipe_out(pictures: Tensor, masks: Tensor, kinds: Tensor) -> Tensor:
-    """The pictures without their subject: where `masks` (n, 24, 24) say it was, by kind 0 smear, 1 black, 2 one colour.
+    """The pictures without their subject: where `masks` (n, 24, 24) say it was, 0 smeared,
+    1 black, 2 of one colour, 3 closed from the ground around it.
     """
     where = interpolate(max_pool2d(masks[:, None], 5, 1, 2).clamp(0, 1), SIZE, mode="bilinear").clamp(0, 1)
     where = (where * 3).clamp(max=1)
     far = avg_pool2d(avg_pool2d(pictures * (1 - where), 33, 1, 16), 33, 1, 16) / \
         avg_pool2d(avg_pool2d(1 - where, 33, 1, 16), 33, 1, 16).clamp(min=1e-3)
     smear = avg_pool2d(avg_pool2d(pictures, 17, 1, 8, count_include_pad=False), 17, 1, 8, count_include_pad=False)
-    fills = torch.stack([smear, torch.full_like(pictures, -0.98), far.mean((2, 3), keepdim=True).expand_as(pictures), far])
+    flat = far.mean((2, 3), keepdim=True).expand_as(pictures)
+    fills = torch.stack([smear, torch.full_like(pictures, -0.98), flat, far])
     return torch.lerp(pictures, fills[kinds, torch.arange(len(pictures), device=pictures.device)], where)
 
 
@@ -152,7 +154,8 @@ def calibrate(eye: Eye, pictures: Tensor, answers: Batch, decode: Callable[[Tens
         logits = torch.cat([each[head] for each in outputs]).float()
         loss = binary_cross_entropy_with_logits if head == "effects" else cross_entropy
         heats = torch.linspace(0.5, 3, 26)
-        eye.temperature[index] = heats[int(torch.stack([loss(logits / heat, answers[head]) for heat in heats]).argmin())]
+        losses = torch.stack([loss(logits / heat, answers[head]) for heat in heats])
+        eye.temperature[index] = heats[int(losses.argmin())]
     return eye
 
 
