@@ -90,17 +90,22 @@ def disturb(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def wipe_out(pictures: Tensor, masks: Tensor, kinds: Tensor) -> Tensor:
-    """The pictures without their subject: where `masks` (n, 24, 24) say it was, 0 smeared,
-    1 black, 2 of one colour, 3 closed from the ground around it.
+    """The pictures without their subject, which is where `masks` (n, 24, 24) say.
+
+    By kind 0 it is smeared, 1 black, 2 of the ground's mean colour, 3 closed from the ground around it.
     """
-    where = interpolate(max_pool2d(masks[:, None], 5, 1, 2).clamp(0, 1), SIZE, mode="bilinear").clamp(0, 1)
-    where = (where * 3).clamp(max=1)
-    far = avg_pool2d(avg_pool2d(pictures * (1 - where), 33, 1, 16), 33, 1, 16) / \
-        avg_pool2d(avg_pool2d(1 - where, 33, 1, 16), 33, 1, 16).clamp(min=1e-3)
-    smear = avg_pool2d(avg_pool2d(pictures, 17, 1, 8, count_include_pad=False), 17, 1, 8, count_include_pad=False)
-    flat = far.mean((2, 3), keepdim=True).expand_as(pictures)
-    fills = torch.stack([smear, torch.full_like(pictures, -0.98), flat, far])
-    return torch.lerp(pictures, fills[kinds, torch.arange(len(pictures), device=pictures.device)], where)
+    where = (2 * max_pool2d(masks[:, None], 5, 1, 2)).clamp(0, 1)  # a pixel of the mask is four of the picture
+    small = avg_pool2d(pictures, pictures.shape[-1] // masks.shape[-1])
+    ground = _wide(small * (1 - where)) / _wide(1 - where).clamp(min=1e-3)
+    mean = ((small * (1 - where)).sum((2, 3)) / (1 - where).sum((2, 3)).clamp(min=1))[..., None, None]
+    fills = torch.stack([_wide(small), torch.full_like(small, -0.98), mean.expand_as(small), ground])
+    fill, where = (interpolate(each, SIZE, mode="bilinear") for each in (fills[kinds, torch.arange(len(kinds))], where))
+    return torch.lerp(pictures, fill, where)
+
+
+def _wide(small: Tensor) -> Tensor:
+    """A wide blur of small pictures."""
+    return avg_pool2d(avg_pool2d(small, 9, 1, 4, count_include_pad=False), 9, 1, 4, count_include_pad=False)
 
 
 # 2. Training ---------------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ class Sizes:
     school: Schooling
     levels: tuple[int, ...] = (16, 32, 48, 64)  # channels of the autoencoder
     latent_channels: int = 16
-    channels: tuple[int, ...] = (96, 112, 144)  # of the UNet
+    channels: tuple[int, ...] = (80, 96, 96)  # of the UNet: 5 M parameters, so that all weights fit into 24 MB
 
     def scaled(self, share: float) -> "Sizes":
         """The same with all steps times `share`."""
@@ -59,7 +59,7 @@ class Sizes:
 SIZES: dict[str, Sizes] = {
     "cpu": Sizes(
         pictures=40_000, autoencoder_steps=7_500, autoencoder_batch=16, eye_steps=2_500, eye_batch=64,
-        denoiser_steps=15_000, denoiser_batch=32, guidance_steps=2_500, normalising=600, vote_chunks=28,
+        denoiser_steps=24_000, denoiser_batch=32, guidance_steps=2_500, normalising=600, vote_chunks=28,
         school=Schooling(clip_steps=900, clip_batch=128, vote_steps=1_200, vote_batch=32, aesthetic_steps=1_500)),
     "cuda": Sizes(
         pictures=60_000, autoencoder_steps=3_300, autoencoder_batch=128, eye_steps=1_500, eye_batch=256,
