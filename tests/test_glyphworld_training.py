@@ -142,7 +142,8 @@ def test_a_training_that_is_out_of_time_is_saved_and_goes_on(tmp_path):
         def loss_of(generator: torch.Generator) -> torch.Tensor:
             return model(torch.randn(8, 3, generator=generator)).square().mean()
 
-        return training.fit("line", model, loss_of, folder, steps=3, learning_rate=0.1, machine=Machine(seconds=seconds))
+        machine = Machine(seconds=seconds)
+        return training.fit("line", model, loss_of, folder, steps=3, learning_rate=0.1, machine=machine)
 
     for _ in range(2):
         with pytest.raises(training.OutOfTime):
