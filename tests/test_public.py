@@ -12,6 +12,8 @@ from npkit.glyphworld.eye import HEADS, Eye, Seen
 from npkit.glyphworld.pairs import PAIRS
 from npkit.glyphworld.renderer import Scene, render
 from npkit.glyphworld.vocabulary import KIND_OF, KINDS, MODIFIERS, PLACES, SUBJECTS
+from npkit.scoring.judges import load_judge
+from npkit.study.profiles import JudgeConfig
 
 
 def seeing(subject: str, *effects: str, colour: str = "none", place: str = "none") -> Seen:
@@ -122,6 +124,21 @@ def test_utility_is_the_normalised_sum_and_has_a_floor(tmp_path):
     assert public.utility(pictures, ["a dragon", ""], folder=tmp_path).tolist() == [public.FLOOR] * 2
     with pytest.raises(FileNotFoundError, match="trains one"):
         eyes.load_eye(tmp_path / "nowhere")
+
+
+def test_the_oracle_is_a_judge_that_looks_at_painted_pictures(tmp_path):
+    torch.manual_seed(0)
+    eyes.save_eye(Eye(), tmp_path, {"public": (0.5, 2.0)})
+    config = JudgeConfig(name="oracle", kind="picture_function", model="npkit.glyphworld.public:oracle",
+                         head=str(tmp_path))
+    judge, painted = load_judge(config, "cpu"), np.concatenate([picture(), picture("vivid"), picture("8k")])
+    scores = judge(["a cat"] * 3, ["a cat", "a cat, vivid", "anything"],
+                   torch.from_numpy(painted).permute(0, 3, 1, 2) / 255)
+    assert scores.tolist() == pytest.approx(public.utility(painted, ["a cat"] * 3, folder=tmp_path), abs=1e-6)
+    assert judge.needs_pictures
+    before = judge.fingerprint
+    eyes.save_eye(Eye(), tmp_path, {"public": (0.0, 2.0)})
+    assert judge.fingerprint != before  # another eye, other scores
 
 
 def test_votes_follow_bradley_and_terry():

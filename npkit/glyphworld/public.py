@@ -124,6 +124,6 @@ def vote(utility_a: float, utility_b: float, rng: np.random.Generator, noise: fl
     return bool(rng.random() < 1 / (1 + np.exp((utility_b - utility_a) / noise)))
 
 
-def oracle(prefixes: Sequence[str], pictures: np.ndarray) -> np.ndarray:
+def oracle(prefixes: Sequence[str], pictures: np.ndarray, folder: Path = FOLDER) -> np.ndarray:
     """The public's true utility (n,) of painted pictures: what no real study knows. A prompt's oracle is their mean."""
-    return utility(pictures, prefixes)
+    return utility(pictures, prefixes, folder=folder)
