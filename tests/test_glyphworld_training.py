@@ -1,6 +1,7 @@
 """Training of GlyphWorld's models: the loop, the losses, the votes, and the whole chain in toy sizes."""
 import math
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,13 +10,13 @@ from diffusers import StableDiffusionPipeline
 from torch import nn
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from npkit.glyphworld import autoencoder, diffusion, judge_training, train, training, votes
+from npkit.glyphworld import autoencoder, diffusion, judge_training, measure, train, training, votes
 from npkit.glyphworld.diffusion import build_tokenizer, encode_text, learn_tokenizer
 from npkit.glyphworld.eye import Eye, save_eye, to_signed
 from npkit.glyphworld.public import utility
 from npkit.glyphworld.renderer import Scene, render
 from npkit.glyphworld.training import Machine
-from npkit.glyphworld.vocabulary import MODIFIERS, SUBJECTS
+from npkit.glyphworld.vocabulary import CATEGORY_OF, MODIFIERS, SUBJECTS
 
 
 # 1. The loop ---------------------------------------------------------------------------------------------------------
@@ -188,7 +189,15 @@ def test_a_student_of_guidance_one_is_already_perfect(tmp_path):
 
 
 # 3. The whole chain --------------------------------------------------------------------------------------------------
-def test_the_whole_chain_runs_in_toy_sizes(tmp_path, capsys):
+def card_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The model card's table of the models in `folder / "weights"`, measured on next to nothing."""
+    monkeypatch.setattr(votes, "GROUPS_A_CHUNK", 2)
+    monkeypatch.setattr(measure, "NUM_KNOWN", 12)
+    return measure.markdown(measure.measure(folder, folder / "weights", Machine(processes=1), num_renders=40, steps=2,
+                                            num_scenes=4, num_seeds=1))
+
+
+def test_the_whole_chain_runs_in_toy_sizes(tmp_path, capsys, monkeypatch):
     arguments = ["--toy", "--threads", "1", "--scratch", str(tmp_path / "scratch"), "--out", str(tmp_path / "weights")]
     train.main([*arguments, "--minutes", "0"])
     assert "goes on" in capsys.readouterr().out
@@ -203,6 +212,53 @@ def test_the_whole_chain_runs_in_toy_sizes(tmp_path, capsys):
     assert len(files) <= 8
     assert max(file.stat().st_size for file in files) < 16e6
     assert sum(path.stat().st_size for path in (tmp_path / "weights").rglob("*.safetensors")) < 24e6
-    names = [name for file in files for name in tarfile.open(file).getnames()]
+    names = []
+    for file in files:
+        with tarfile.open(file) as archive:
+            names += archive.getnames()
     assert "diffusion/unet/diffusion_pytorch_model.safetensors" in names
     train.main(arguments)  # nothing is left to do
+    card = card_of(tmp_path, monkeypatch)
+    assert "| subject recognised, generated, 6 modifiers |" in card
+    assert "| pickscore-tiny-3 agrees with a vote, painted pictures |" in card
+
+
+# 4. Measurements -----------------------------------------------------------------------------------------------------
+def test_thresholds_part_the_two_kinds():
+    seen = np.linspace(0, 1, 100)[:, None]
+    (limit,) = measure.thresholds(seen, seen > 0.6)
+    assert 0.58 < limit < 0.63
+
+
+def test_agreement_of_a_perfect_judge_beats_a_rater():
+    worth = np.random.default_rng(0).normal(size=(30, 4))
+    cast = votes.VoteSet(["a cat"] * 30, [], np.zeros(0), {"public": worth})
+    by_judge, by_rater, pairs = measure.agreement(worth, cast, "public")
+    assert pairs == 180
+    assert by_judge > by_rater > 0.5
+    assert measure.agreement(-worth, cast, "public")[0] == pytest.approx(1 - by_judge)
+
+
+def test_scenes_to_measure_on_have_one_modifier_of_a_category():
+    for count in (0, 3, 6):
+        scenes = measure.scenes_with(count, 5)
+        assert all(len({CATEGORY_OF[name] for name in scene.modifiers}) == count for scene in scenes)
+    assert measure.scenes_with(3, 5) == measure.scenes_with(3, 5)
+
+
+def test_noise_of_a_tenth_is_twenty_decibels():
+    grey = np.full((2, 96, 96, 3), 100, np.uint8)
+    assert measure.decibels(grey, grey + 25) == pytest.approx(20, abs=0.3)
+
+
+def test_wiping_the_subject_from_a_picture():
+    picture = render(Scene("heart"), np.random.default_rng(0))
+    for is_black in (True, False):
+        gone = measure.without_subject(picture, is_black)
+        assert (gone[:5] == picture.pixels[:5]).all()
+        assert np.abs(gone.astype(int) - picture.pixels)[picture.mask > 0.99].mean() > 15
+
+
+def test_card_is_a_markdown_table():
+    table = measure.markdown([measure.Row("speed", "0.07", "<= 0.15", "n = 2")])
+    assert table.splitlines()[-1] == "| speed | 0.07 | <= 0.15 | n = 2 |"

@@ -32,6 +32,7 @@ from npkit.glyphworld.vocabulary import CATEGORY_OF, COLOURS, MODIFIERS, PLACES,
 HEADS: dict[str, tuple[str, ...]] = {  # the last name of the first three: nothing of the kind is there
     "subject": (*SUBJECTS, "none"), "colour": (*COLOURS, "none"), "place": (*PLACES, "none"), "effects": MODIFIERS}
 ON_THE_SUBJECT = torch.tensor([CATEGORY_OF[name] in ("style", "booster") for name in MODIFIERS])  # gone with it
+WIDTH = 24  # channels of the eye's first layer
 HELD_OUT = 0.05  # share of the dataset, its end, on which the eye is calibrated
 Batch = dict[str, Tensor]  # head -> (n, width) logits, or as labels (n,) indices and (n, 48) presence
 
@@ -48,7 +49,7 @@ class Seen:
 class Eye(nn.Module):
     """A convolutional network of 0.4 M parameters on pictures (n, 3, 96, 96) in [-1, 1]."""
 
-    def __init__(self, width: int = 24):
+    def __init__(self, width: int = WIDTH):
         super().__init__()
         def block(channels: int, out: int, stride: int) -> list[nn.Module]:
             return [nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.GroupNorm(8, out), nn.SiLU()]
@@ -110,10 +111,10 @@ def _wide(small: Tensor) -> Tensor:
 
 # 2. Training ---------------------------------------------------------------------------------------------------------
 def train_eye(data: Dataset, folder: Path, steps: int, *, machine: Machine = CPU, batch_size: int = 64, seed: int = 0,
-              decode: Callable[[Tensor], Tensor] | None = None, name: str = "eye") -> Eye:
+              decode: Callable[[Tensor], Tensor] | None = None, name: str = "eye", width: int = WIDTH) -> Eye:
     """An eye trained on all but the held-out pictures; `decode` sends pictures through an autoencoder and back."""
     torch.manual_seed(seed)
-    eye, answers = Eye(), {head: values.to(machine.device) for head, values in labels(data.scenes).items()}
+    eye, answers = Eye(width), {head: values.to(machine.device) for head, values in labels(data.scenes).items()}
     pictures, masks = (torch.from_numpy(each).to(machine.device) for each in (data.pictures, data.masks))
     num_rows = round(len(data) * (1 - HELD_OUT))
 
