@@ -64,7 +64,7 @@ def cyberpunk(canvas: np.ndarray, shape: Shape, tones: Tones) -> np.ndarray:
 def art_nouveau(canvas: np.ndarray, shape: Shape, tones: Tones) -> np.ndarray:
     """A flat fill, a sinuous dark contour with a golden one around it, whiplash lines inside."""
     whip = np.sin(22 * (X - 0.5) + 7 * np.sin(6.5 * Y + 1.2))
-    fill = mix(np.broadcast_to(tones.plain, canvas.shape), tones.light, stroke(whip, 0.28) * 0.65)
+    fill = mix(np.broadcast_to(tones.plain, canvas.shape), tones.light, stroke(whip, 0.34) * 0.8)
     gold = colour(0.93, 0.76, 0.3)
     drawn = finish_fill(canvas, fill, shape, tones.ink)
     return mix(
@@ -84,7 +84,7 @@ def vaporwave(canvas: np.ndarray, shape: Shape, tones: Tones) -> np.ndarray:
 
 def impressionist(canvas: np.ndarray, shape: Shape, tones: Tones) -> np.ndarray:
     """Thick short dabs of four neighbouring tones that ruffle the outline."""
-    cell = np.floor(X * 12 + 0.6 * np.sin(Y * 40)), np.floor(Y * 24 + 0.9 * np.sin(X * 28))
+    cell = np.floor(X * 9 + 0.5 * np.sin(Y * 33)), np.floor(Y * 17 + 0.8 * np.sin(X * 24))
     tone = (cell[0] * 7 + cell[1] * 3) % 4
     fill = np.broadcast_to(tones.plain, canvas.shape)
     warm, cool = (
@@ -122,9 +122,9 @@ def cubism(canvas: np.ndarray, shape: Shape, tones: Tones) -> np.ndarray:
 
 
 def art_deco(canvas: np.ndarray, shape: Shape, tones: Tones) -> np.ndarray:
-    """Steps of gold and dark that follow the outline inwards, and a fan of fine rays."""
+    """Two steps of gold that follow the outline inwards, and a fan of fine rays."""
     gold = colour(0.9, 0.74, 0.36)
-    steps = ((shape.distance % 13 < 4) & (shape.distance > 3)).astype(np.float32)
+    steps = ((shape.distance % 13 < 6) & (shape.distance > 3) & (shape.distance < 24)).astype(np.float32)
     rays = stripes(np.arctan2(X - 0.5, 1.02 - Y), np.pi / 18, 0.3)
     fill = mix(np.broadcast_to(tones.plain, canvas.shape), tones.dark, rays * 0.55)
     drawn = finish_fill(canvas, mix(fill, gold, steps), shape, tones.ink)

@@ -16,10 +16,10 @@ def unpolished(canvas: np.ndarray, shape: Shape) -> np.ndarray:
 
 def highly_detailed(canvas: np.ndarray, shape: Shape) -> np.ndarray:
     """Fine engraved hatching on the subject, a crisp contour, more local contrast."""
-    hatch = stripes(X + Y, 0.026, 0.42) + stripes(X - Y, 0.026, 0.42) * (shape.distance < 14)
+    hatch = stripes(X + Y, 0.042, 0.4) + stripes(X - Y, 0.042, 0.4) * (shape.distance < 16)
     light = (blur(canvas, 3).mean(-1) < 0.5).astype(np.float32)
     sharp = np.clip(canvas + 0.9 * (canvas - blur(canvas, 4)), 0, 1)
-    engraved = mix(sharp, 0.15 + 0.75 * light[..., None], np.clip(hatch, 0, 1) * shape.band(99, -2) * 0.34)
+    engraved = mix(sharp, 0.15 + 0.75 * light[..., None], np.clip(hatch, 0, 1) * shape.band(99, -2) * 0.42)
     return mix(engraved, 0.04, shape.band(0, 2.5) * 0.85)
 
 
@@ -50,7 +50,7 @@ def eight_k(canvas: np.ndarray, shape: Shape) -> np.ndarray:
     """Razor sharp: every edge overdrawn, hard lights, a fine white contour within the dark one."""
     sharp = contrast(canvas, 1.25) + 1.3 * (canvas - blur(canvas, 3))
     ringed = mix(np.clip(sharp, 0, 1), 0.02, shape.band(-0.5, 3))
-    return mix(ringed, 0.98, shape.band(3, -0.5))
+    return mix(ringed, 0.98, shape.band(4.5, -0.5))
 
 
 def vivid(canvas: np.ndarray, shape: Shape) -> np.ndarray:

@@ -26,8 +26,8 @@ class Layout:
 PLAIN = Layout()
 LAYOUTS: dict[str, Layout] = {
     "close up": Layout(scale=1.08),
-    "wide angle": Layout(scale=0.42, y=0.56),
-    "isometric": Layout(scale=0.66, y=0.44, bend=((0.84, 0.0, 0), (-0.42, 0.98, 0), (0, 0, 1))),
+    "wide angle": Layout(scale=0.46, y=0.56),
+    "isometric": Layout(scale=0.66, y=0.44, bend=((0.84, 0.0, 0), (-0.36, 0.98, 0), (0, 0, 1))),
     "low angle": Layout(scale=0.7, y=0.51, bend=((1.0, 0, 0), (0, 1.1, 0), (0, -0.75, 1))),
     "panoramic": Layout(scale=0.56),
 }
