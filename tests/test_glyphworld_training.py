@@ -156,13 +156,16 @@ def test_an_autoencoder_takes_over_what_fits(tmp_path):
     first = autoencoder.build_autoencoder((16, 32, 48), 4)
     nn.init.constant_(first.encoder.conv_in.weight, 0.25)
     nn.init.constant_(first.decoder.up_blocks[-1].resnets[0].conv1.weight, 0.5)
+    nn.init.constant_(first.encoder.conv_out.bias, 1.0)
+    nn.init.constant_(first.encoder.conv_out.bias[4:], 2.0)  # of the log-variances
     first.save_pretrained(tmp_path)
-    wider = autoencoder.build_autoencoder((16, 32, 48, 64), 16, start=tmp_path)
+    wider = autoencoder.build_autoencoder((16, 32, 48), 8, start=tmp_path)
+    assert wider.encoder.conv_out.bias.view(2, 8)[:, :4].tolist() == [[1.0] * 4, [2.0] * 4]
     assert (wider.encoder.conv_in.weight == 0.25).all()
     assert (wider.decoder.up_blocks[-1].resnets[0].conv1.weight == 0.5).all()
     with torch.no_grad():
         latents = wider.encode(torch.zeros(1, 3, 96, 96)).latent_dist.mean
-        assert latents.shape == (1, 16, 12, 12)
+        assert latents.shape == (1, 8, 24, 24)
         assert wider.decode(latents).sample.shape == (1, 3, 96, 96)
 
 
@@ -175,8 +178,8 @@ def test_edges_count_in_the_second_part():
 
 
 def test_a_student_of_guidance_one_is_already_perfect(tmp_path):
-    teacher = diffusion.Denoiser(50, (16, 16), 4)
-    latents, ids, empty = torch.randn(8, 4, 12, 12), torch.randint(0, 48, (8, 64)), torch.full((1, 64), 49)
+    teacher = diffusion.Denoiser(50, (16, 16, 16), 4)
+    latents, ids, empty = torch.randn(8, 4, 24, 24), torch.randint(0, 48, (8, 64)), torch.full((1, 64), 49)
     noise = diffusion.Noise(training.CPU)
     noisy, timesteps, velocity = noise.add(latents, torch.Generator().manual_seed(0))
     back = noise.alphas[timesteps] * noisy - noise.sigmas[timesteps] * velocity

@@ -43,9 +43,9 @@ class Sizes:
     normalising: int  # pictures that decide the utility's mean and deviation
     vote_chunks: int
     school: Schooling
-    levels: tuple[int, ...] = (16, 32, 48, 64)  # channels of the autoencoder
-    latent_channels: int = 16
-    channels: tuple[int, ...] = (80, 96, 96)  # of the UNet: 5 M parameters, so that all weights fit into 24 MB
+    levels: tuple[int, ...] = (16, 32, 48)  # channels of the autoencoder, whose factor is 4
+    latent_channels: int = 8
+    channels: tuple[int, ...] = (48, 64, 96, 112)  # of the UNet: 5 M parameters, so that all weights fit into 24 MB
 
     def scaled(self, share: float) -> "Sizes":
         """The same with all steps times `share`."""
@@ -58,7 +58,7 @@ class Sizes:
 
 SIZES: dict[str, Sizes] = {
     "cpu": Sizes(
-        pictures=40_000, autoencoder_steps=7_500, autoencoder_batch=16, eye_steps=2_500, eye_batch=64,
+        pictures=40_000, autoencoder_steps=6_000, autoencoder_batch=16, eye_steps=2_500, eye_batch=64,
         denoiser_steps=24_000, denoiser_batch=32, guidance_steps=2_500, normalising=600, vote_chunks=28,
         school=Schooling(clip_steps=900, clip_batch=128, vote_steps=1_200, vote_batch=32, aesthetic_steps=1_500)),
     "cuda": Sizes(
@@ -112,7 +112,7 @@ def tokenizer(work: Work) -> CLIPTokenizer:
 
 @cache
 def conditions(work: Work) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Latents (n, 16, 12, 12) of all pictures, the token ids of their captions, those of an empty prompt."""
+    """Latents (n, 8, 24, 24) of all pictures, the token ids of their captions, those of an empty prompt."""
     path = work.scratch / "latents.npy"
     if not path.exists():
         draft = path.with_suffix(".tmp.npy")
@@ -189,7 +189,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--until", choices=tuple(STAGES), default="judges", help="the last stage of this run")
     add("--minutes", type=float, default=math.inf, help="stop then, with everything saved, and exit 0")
     add("--scale", type=float, default=1.0, help="all numbers of steps times this")
-    add("--start", type=Path, default=None, help="an autoencoder's folder: its tensors are taken over where they fit")
+    add("--start", type=Path, default=WEIGHTS / "diffusion" / "vae",
+        help="an autoencoder's folder: its tensors are taken over where they fit; a folder that is not there: none")
     add("--threads", type=int, default=2, help="of PyTorch, and processes that render; on a GPU all cores render")
     add("--pack", type=Path, default=None, help="a folder for tar files of all weights")
     add("--toy", action="store_true", help="sizes that teach nothing: to see the whole chain run in a minute")
@@ -203,7 +204,7 @@ def main(arguments: list[str] | None = None) -> None:
     machine = Machine(args.device, bf16=on_gpu, seconds=60 * args.minutes,
                       processes=len(os.sched_getaffinity(0)) if on_gpu else args.threads)
     sizes = SIZES["toy" if args.toy else args.device].scaled(args.scale)
-    work = Work(args.scratch, args.out, sizes, machine, args.start)
+    work = Work(args.scratch, args.out, sizes, machine, args.start if args.start.exists() else None)
     try:
         for name in list(STAGES)[:list(STAGES).index(args.until) + 1]:
             print(f"stage {name}", flush=True)
