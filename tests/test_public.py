@@ -29,7 +29,7 @@ def picture(*modifiers: str, subject: str = "cat", seed: int = 0) -> np.ndarray:
 
 
 def terms(prefix: str, seen: Seen, population: str = "public") -> dict[str, float]:
-    found = public.terms(picture(), [prefix], tastes.populations()[population], seen)
+    found = public.terms([public.craft_terms(picture()[0])], [prefix], tastes.populations()[population], seen)
     return {name: float(values[0]) for name, values in found.items()}
 
 

@@ -4,7 +4,7 @@ The public never reads the modifiers of a prompt. It sees a picture through its 
 for, how well is the picture made, which effects can be seen and does the public like them with such a subject. A word
 that leaves no trace is worth nothing; a subject that is gone costs, however good the words. No person rated anything.
 """
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -30,22 +30,39 @@ def utility(pictures: np.ndarray, prefixes: Sequence[str], population: str = "pu
 
     Mean 0 and deviation 1 over the pictures of random prompts, at least FLOOR.
     """
+    return utilities(pictures, prefixes, (population,), folder)[population]
+
+
+def utilities(pictures: np.ndarray, prefixes: Sequence[str], names: Sequence[str], folder: Path = FOLDER,
+              spread: Callable = map) -> dict[str, np.ndarray]:
+    """The utility to each of several populations."""
     eye, normalisation = eyes.load_eye(folder)
-    mean, deviation = normalisation[population]
-    return np.maximum(FLOOR, (raw_utility(pictures, prefixes, population, eye) - mean) / deviation)
+    raw = raw_utilities(pictures, prefixes, names, eye, spread)
+    return {name: np.maximum(FLOOR, (values - normalisation[name][0]) / normalisation[name][1])
+            for name, values in raw.items()}
 
 
 def raw_utility(pictures: np.ndarray, prefixes: Sequence[str], population: str, eye: Eye) -> np.ndarray:
     """The weighted sum of all terms (n,); minus infinity where the prefix names no subject."""
-    public = populations()[population]
-    found = terms(pictures, prefixes, public, eyes.look(eye, pictures))
-    return sum(public.weights[name] * values for name, values in found.items())
+    return raw_utilities(pictures, prefixes, (population,), eye)[population]
 
 
-def terms(pictures: np.ndarray, prefixes: Sequence[str], public: Population, seen: Seen) -> dict[str, np.ndarray]:
+def raw_utilities(pictures: np.ndarray, prefixes: Sequence[str], names: Sequence[str], eye: Eye,
+                  spread: Callable = map) -> dict[str, np.ndarray]:
+    """The raw utility to each of several populations, for which the pictures are looked at once.
+
+    `spread` is `map`, or that of a pool of processes.
+    """
+    seen, craft = eyes.look(eye, pictures), list(spread(craft_terms, pictures))
+    publics = {name: populations()[name] for name in names}
+    return {name: sum(public.weights[term] * values for term, values in terms(craft, prefixes, public, seen).items())
+            for name, public in publics.items()}
+
+
+def terms(craft: list[dict[str, float]], prefixes: Sequence[str], public: Population,
+          seen: Seen) -> dict[str, np.ndarray]:
     """Every term of the utility (n,) by name: three of faith, six of craft, taste and pairs."""
     asked = [parse(prefix) for prefix in prefixes]
-    craft = [craft_terms(picture) for picture in pictures]
     likings = [np.zeros(len(MODIFIERS)) if scene is None else liking(public, KIND_OF[scene.subject], scene.place)
                for scene in asked]
     return {

@@ -2,7 +2,8 @@
 
 Stages, in order: render, autoencoder, eye, denoiser, guidance, public, judges. Each keeps what it made in the scratch
 folder and goes on from its last checkpoint when the command is run again; what is whole is not made again. On a CPU run
-it in pieces (`--minutes 30`, at low priority); on one GPU the whole takes under nine minutes (`--device cuda`).
+it in pieces (`nice -n 15 ... --minutes 30`): eight hours of one core by the seconds a step, five on two idle cores. On
+one GPU with 16 cores beside it the whole is meant to take under nine minutes (`--device cuda`; not tried yet).
 """
 import argparse
 import math
@@ -63,7 +64,7 @@ SIZES: dict[str, Sizes] = {
         school=Schooling(clip_steps=900, clip_batch=128, vote_steps=1_200, vote_batch=32, aesthetic_steps=1_500)),
     "cuda": Sizes(
         pictures=60_000, autoencoder_steps=3_300, autoencoder_batch=128, eye_steps=1_500, eye_batch=256,
-        denoiser_steps=4_500, denoiser_batch=512, guidance_steps=1_000, normalising=1_000, vote_chunks=40,
+        denoiser_steps=4_500, denoiser_batch=512, guidance_steps=1_000, normalising=1_000, vote_chunks=32,
         school=Schooling(clip_steps=600, clip_batch=512, vote_steps=600, vote_batch=64, aesthetic_steps=1_500)),
     "toy": Sizes(
         pictures=48, autoencoder_steps=3, autoencoder_batch=2, eye_steps=2, eye_batch=8, denoiser_steps=2,

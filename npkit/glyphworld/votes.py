@@ -1,6 +1,7 @@
 """Votes: groups of pictures of one prefix, rendered and painted, with what both populations think of each picture."""
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from npkit.glyphworld.canvas import SIZE
 from npkit.glyphworld.corpus import choose_modifiers, generate, phrase, prefix_of
 from npkit.glyphworld.dataset import sample_scene
 from npkit.glyphworld.eye import Eye
-from npkit.glyphworld.public import raw_utility, utility
+from npkit.glyphworld.public import raw_utilities, utilities
 from npkit.glyphworld.renderer import Scene, render
 from npkit.glyphworld.tastes import WEIGHTS
 from npkit.glyphworld.training import CPU, Machine
@@ -32,8 +33,9 @@ class VoteSet:
     utilities: dict[str, np.ndarray]  # population -> (groups, GROUP)
 
 
-def load_painter(folder: Path, machine: Machine = CPU, batch_size: int = 32) -> Painter:
+def load_painter(folder: Path, machine: Machine = CPU) -> Painter:
     """A function that paints prompts with the pipeline in `folder`, each picture from its own seed."""
+    batch_size = 32 if machine.device == "cpu" else 256
     pipeline = DiffusionPipeline.from_pretrained(folder).to(machine.device)
     pipeline.set_progress_bar_config(disable=True)
 
@@ -57,7 +59,7 @@ def sample_group(rng: np.random.Generator) -> tuple[str, list[str], list[Scene]]
     return prefix, prompts, [replace(plain, modifiers=chosen) for chosen in choices]
 
 
-def make_votes(seed: int, painter: Painter | None, eye_folder: Path) -> VoteSet:
+def make_votes(seed: int, painter: Painter | None, eye_folder: Path, spread: Callable = map) -> VoteSet:
     """GROUPS_A_CHUNK groups of rendered or painted pictures, each with its own utility, seen in its own pixels."""
     rng = np.random.default_rng(seed)
     groups = [sample_group(rng) for _ in range(GROUPS_A_CHUNK)]
@@ -65,29 +67,38 @@ def make_votes(seed: int, painter: Painter | None, eye_folder: Path) -> VoteSet:
     prompts = [prompt for _, texts, _ in groups for prompt in texts]
     scenes = [scene for _, _, scenes in groups for scene in scenes]
     pictures = painter(prompts, seeds) if painter else np.stack(
-        [render(scene, np.random.default_rng(one)).pixels for scene, one in zip(scenes, seeds, strict=True)])
+        list(spread(_render, list(zip(scenes, seeds, strict=True)))))
     asked = [prefix for prefix, _, _ in groups for _ in range(GROUP)]
-    worth = {name: utility(pictures, asked, name, eye_folder).reshape(-1, GROUP) for name in POPULATIONS}
-    return VoteSet([prefix for prefix, _, _ in groups], prompts, pictures.reshape(-1, GROUP, SIZE, SIZE, 3), worth)
+    worth = utilities(pictures, asked, POPULATIONS, eye_folder, spread)
+    return VoteSet([prefix for prefix, _, _ in groups], prompts, pictures.reshape(-1, GROUP, SIZE, SIZE, 3),
+                   {name: values.reshape(-1, GROUP) for name, values in worth.items()})
+
+
+def _render(job: tuple[Scene, int]) -> np.ndarray:
+    scene, seed = job
+    return render(scene, np.random.default_rng(seed)).pixels
 
 
 def load_votes(folder: Path, num_chunks: int, painter: Painter | None, eye_folder: Path,
                machine: Machine = CPU) -> VoteSet:
     """Make what is not in `folder` yet, chunk by chunk, every second one painted if there is a painter; return all."""
     folder.mkdir(parents=True, exist_ok=True)
-    chunks = []
-    for seed in range(num_chunks):
-        path = folder / f"votes-{seed}.npz"
-        if not path.exists():
-            machine.check_time()
-            votes = make_votes(seed, painter if seed % 2 else None, eye_folder)
-            draft = path.with_suffix(".tmp.npz")
-            np.savez(draft, prefixes=votes.prefixes, prompts=votes.prompts, pictures=votes.pictures, **votes.utilities)
-            draft.replace(path)
-        chunks.append(np.load(path))
+    paths = [folder / f"votes-{seed}.npz" for seed in range(num_chunks)]
+    if not all(path.exists() for path in paths):
+        with get_context("spawn").Pool(machine.processes) as pool:
+            for seed in (seed for seed, path in enumerate(paths) if not path.exists()):
+                machine.check_time()
+                _write(paths[seed], make_votes(seed, painter if seed % 2 else None, eye_folder, pool.map))
+    chunks = [np.load(path) for path in paths]
     texts = ([str(text) for chunk in chunks for text in chunk[name]] for name in ("prefixes", "prompts"))
     return VoteSet(*texts, np.concatenate([chunk["pictures"] for chunk in chunks]),
                    {name: np.concatenate([chunk[name] for chunk in chunks]) for name in POPULATIONS})
+
+
+def _write(path: Path, votes: VoteSet) -> None:
+    draft = path.with_suffix(".tmp.npz")
+    np.savez(draft, prefixes=votes.prefixes, prompts=votes.prompts, pictures=votes.pictures, **votes.utilities)
+    draft.replace(path)
 
 
 def normalise(eye: Eye, painter: Painter, num_pictures: int, seed: int = 1) -> dict[str, tuple[float, float]]:
@@ -95,5 +106,5 @@ def normalise(eye: Eye, painter: Painter, num_pictures: int, seed: int = 1) -> d
     prompts = generate(num_pictures, seed)
     prefixes = [prompt.partition(",")[0] for prompt in prompts]
     pictures = painter(prompts, list(range(num_pictures)))
-    values = {name: raw_utility(pictures, prefixes, name, eye) for name in POPULATIONS}
+    values = raw_utilities(pictures, prefixes, POPULATIONS, eye)
     return {name: (float(found.mean()), float(found.std())) for name, found in values.items()}
