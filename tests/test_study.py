@@ -18,7 +18,8 @@ from npkit.study.profiles import parse_settings
 
 SETTINGS = ["data.num_prompts=8000", "data.ppo_share=0.1", "sft.num_epochs=2", "ppo.num_updates=40",
             "ppo.episodes_per_update=32", "ppo.minibatch_size=16", "ppo.learning_rate=3e-4",
-            "ppo.vf_learning_rate=1e-3", "ppo.reward_judge=oracle", "evaluation.num_prefixes=48", "runtime.num_threads=1"]
+            "ppo.vf_learning_rate=1e-3", "ppo.reward_judge=oracle", "evaluation.num_prefixes=48",
+            "runtime.num_threads=1"]
 OPTIONS = [word for setting in SETTINGS for word in ("--set", setting)]
 pytestmark = pytest.mark.slow
 
