@@ -1,6 +1,5 @@
 """Optimise: one prompt, or many, in; the optimised prompt, its certificate, both pictures and their scores out."""
 import os
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,7 +68,7 @@ def tidied(text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise NpkitError(f"the text is not valid UTF-8 at character {error.start + 1}: {ascii(text)[:80]}") from None
-    return tidy(unicodedata.normalize("NFC", text.translate(ORDINARY)))
+    return tidy(text.translate(ORDINARY))
 
 
 def tidied_phrases(phrases: Sequence[str]) -> list[str]:
