@@ -41,8 +41,8 @@ class PolicyConfig:
     hidden_size: int = 128
     num_heads: int = 4
     vocab_size: int = 1024           # of the byte-level BPE trained on the corpus
-    max_prompt_tokens: int = 96      # prefix and completion together
-    max_prefix_tokens: int = 32
+    max_prompt_tokens: int = 160     # prefix and completion together
+    max_prefix_tokens: int = 80      # longer prefixes are refused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +165,7 @@ class EvaluationConfig:
 class RuntimeConfig:
     """Where and how long; never part of an artifact's key."""
     device: str = "auto"             # auto, cpu, cuda or cuda:1
-    cell_timeout: int = 3600         # seconds a notebook cell may take
+    cell_timeout: int                # seconds a notebook cell may take
     num_threads: int = 0             # CPU threads of torch; 0: torch decides
 
 
