@@ -5,24 +5,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from npkit.errors import MissingArtifact, NpkitError
-from npkit.neurologic import Certificate, Constraints, certify, default_clauses, find, merge, prices
+from npkit.neurologic import Certificate, Constraints, certify, prices
 from npkit.neurologic.published import decode_as_set
 from npkit.study.artifacts import STAGES, Run
 from npkit.study.profiles import Profile
-from npkit.text import keywords
-from npkit.text.characters import tidy
 from npkit.text.policy import Policy, encode_prefixes, load_policy, max_tokens
+from npkit.wishes import tidied
 
 if TYPE_CHECKING:
     from npkit.scoring.rewards import Scorer  # imports diffusers: seconds that a prompt without pictures need not wait
 
 PICTURES_AT_ONCE = 2  # a prompt's and the optimised one's; a part of the cache's keys, like the batch of a study
-ORDINARY = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F) if chr(code).isalnum()}  # full-width: Ａ to A
 MAX_ROWS = 24  # of a sheet: a WebP file is at most 16,383 pixels high
 PICTURE_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
@@ -57,43 +54,7 @@ class Refused:
         return {"prompt": self.prompt, "error": self.error}
 
 
-# 1. Words ------------------------------------------------------------------------------------------------------------
-def tidied(text: str) -> str:
-    """Return a prompt or phrase as `corpus.tidy` leaves it, its letters composed (NFC) and of ordinary width.
-
-    So a phrase typed as `８ｋ`, or with an é of two characters, is banned in the form that the policy writes. Text that
-    was not valid UTF-8 raises: `tidy` would drop what nobody can read.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise NpkitError(f"the text is not valid UTF-8 at character {error.start + 1}: {ascii(text)[:80]}") from None
-    return tidy(text.translate(ORDINARY))
-
-
-def tidied_phrases(phrases: Sequence[str]) -> list[str]:
-    """Return the phrases tidied; a string is one phrase, not its letters."""
-    return list(map(tidied, [phrases] if isinstance(phrases, str) else phrases))
-
-
-def constraints_for(profile: Profile, user: Mapping[str, Sequence[str]], require: Sequence[str] = (),
-                    exclude: Sequence[str] = (), *, seed: int | None) -> Constraints:
-    """Return the user's wishes over the default clauses drawn with `seed`; no defaults where it is None."""
-    config, defaults = profile.neurologic, {}
-    user = {category: tidied_phrases(phrases) for category, phrases in user.items()}
-    require, exclude = tidied_phrases(require), tidied_phrases(exclude)
-    words = keywords.load(config.keywords)
-    if not config.living_artists:
-        own = [*require, *(phrase for phrases in user.values() for phrase in phrases)]
-        exclude = [*exclude, *(row.phrase for rows in words.values() for row in rows
-                               if row.living_artist and not any(find(row.phrase, phrase) for phrase in own))]
-    if seed is not None:
-        allowed = keywords.select(words, config.block, config.living_artists)
-        defaults = default_clauses(allowed, config.keywords_per_category, np.random.default_rng(seed), exclude)
-    return merge(defaults, user, require, exclude)
-
-
-# 2. Prompts ----------------------------------------------------------------------------------------------------------
+# 1. Prompts ----------------------------------------------------------------------------------------------------------
 def optimize(prompts: Sequence[str], policy: Policy, constraints: Constraints, profile: Profile) -> list[Optimized]:
     """Return every prompt continued by `policy` under `constraints`, without pictures; one not to be taken raises."""
     model, tokenizer = policy
@@ -165,7 +126,7 @@ def trained_policy(run: Run, name: str) -> Policy:
     return model.to(run.device).eval(), tokenizer
 
 
-# 3. Pictures ---------------------------------------------------------------------------------------------------------
+# 2. Pictures ---------------------------------------------------------------------------------------------------------
 def load_scorer(profile: Profile, device: torch.device) -> "Scorer":
     """Return the judges with the shared score cache, painting two pictures at once: a prompt's own pair.
 

@@ -18,7 +18,7 @@ ORDER = (  # from the bottom to the top: a module imports what stands lower, and
     ("npkit.study.artifacts",),
     ("npkit.text",),
     ("npkit.neurologic", "npkit.scoring"),
-    ("npkit.training",),
+    ("npkit.training", "npkit.wishes"),
     ("npkit.findings",),
     ("npkit.figures", "npkit.checks"),
     ("npkit.optimize",),

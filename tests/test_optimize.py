@@ -16,11 +16,12 @@ from npkit.commands.optimize import describe, phrases
 from npkit.errors import NpkitError
 from npkit.glyphworld.corpus import generate
 from npkit.neurologic import Constraints, any_of, certify, decode
-from npkit.optimize import Optimized, Refused, constraints_for, optimize, optimize_each, tidied
+from npkit.optimize import Optimized, Refused, optimize, optimize_each
 from npkit.scoring.images import ImageModel
 from npkit.study.profiles import PolicyConfig, load_profile
 from npkit.text.characters import tidy
 from npkit.text.policy import build_policy, fits, load_policy, save_policy, train_tokenizer
+from npkit.wishes import constraints_for, tidied
 
 TEXTS = ["a castle tower, pixel art, moody, highly detailed", "a fox, oil painting, greg rutkowski, close up"] * 5
 

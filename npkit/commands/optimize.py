@@ -76,7 +76,7 @@ def phrases(option: str, texts: Iterable[str]) -> list[str]:
 
 def read_wishes(args: argparse.Namespace, run: "Run") -> "Constraints":
     """Return the constraints of the command line."""
-    from npkit.optimize import constraints_for
+    from npkit.wishes import constraints_for
     user = {category: phrases(category, getattr(args, category)) for category in CATEGORIES}
     return constraints_for(run.config, user, args.require, phrases("exclude", args.exclude),
                            seed=None if args.no_defaults else args.seed)

@@ -106,7 +106,7 @@ def check_ppo(run: Run, dataset: Dataset, tokenizer: PreTrainedTokenizerBase) ->
 def check_clauses(run: Run, prefixes: list[str], tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise where the study's default clauses cannot be met in a test prefix's completion."""
     from npkit.neurologic.decoding import prepare, read_vocabulary
-    from npkit.optimize import constraints_for
+    from npkit.wishes import constraints_for
     policy, max_new_tokens = run.config.policy, run.config.neurologic.max_new_tokens
     constraints = constraints_for(run.config, {}, seed=run.seed)
     vocabulary = read_vocabulary(tokenizer, len(tokenizer))
