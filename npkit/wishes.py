@@ -1,4 +1,4 @@
-"""Wishes: what a user types, prompts and phrases, tidied, and made into constraints over the study's default clauses."""
+"""Wishes: what a user types, prompts and phrases, tidied and made into constraints over the study's default ones."""
 from collections.abc import Mapping, Sequence
 
 import numpy as np
