@@ -12,6 +12,7 @@ from npkit.errors import MissingArtifact, NpkitError
 from npkit.neurologic import Certificate, Constraints, certify, prices
 from npkit.neurologic.published import decode_as_set
 from npkit.study.artifacts import STAGES, Run
+from npkit.study.contents import user_path
 from npkit.study.profiles import Profile
 from npkit.text.policy import Policy, encode_prefixes, load_policy, max_tokens
 from npkit.wishes import tidied
@@ -120,7 +121,7 @@ def trained_policy(run: Run, name: str) -> Policy:
             raise NpkitError(f"there is no trained {name} policy (profile {run.config.name}): make it by npkit run "
                              f"--until {STAGES[name].notebook}{run.options}, or name a folder with --policy"
                              ) from error
-    elif not (folder := Path(name).expanduser()).is_dir():
+    elif not os.path.isdir(folder := user_path(name)):
         raise NpkitError(f"--policy is ppo, sft or a folder; there is no folder {name!r}")
     model, tokenizer = load_policy(folder)
     return model.to(run.device).eval(), tokenizer
@@ -164,12 +165,23 @@ def check_out(out: str, num_prompts: int = 1) -> Path:
     if num_prompts > MAX_ROWS:
         raise NpkitError(f"--out shows at most {MAX_ROWS} prompts, standard input holds {num_prompts}: --scores takes "
                          "any number")
-    path = Path(out).expanduser()
+    path = user_path(out)
     if path.suffix.lower() not in PICTURE_FORMATS:
         raise NpkitError(f"--out {out!r} names no picture: end it in {', '.join(PICTURE_FORMATS)}")
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+    if not can_be_written(path):
         raise NpkitError(f"--out {out!r} cannot be written: name a file in a folder that exists")
     return path
+
+
+def can_be_written(path: Path) -> bool:
+    """Say whether a file of this name can be made: in a folder that exists, the name no folder's, and not too long."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError):
+        return False
+    return not path.is_dir() and path.parent.is_dir() and os.access(path.parent, os.W_OK)
 
 
 def save_pictures(found: Sequence[Optimized], scorer: "Scorer", seed: int, out: Path, profile: str) -> None:
@@ -178,7 +190,7 @@ def save_pictures(found: Sequence[Optimized], scorer: "Scorer", seed: int, out: 
     titles = [text for each in found for text in (each.prompt, each.optimized)]
     pictures: Tensor = scorer.pictures(titles, seed)
     sheet = picture_sheet(list(pictures), titles, 2, column_titles=("prompt", "optimized"), size=3.2)
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
+    draft = out.with_name(f".npkit.{os.getpid()}")  # shorter than any name that the disk took
     try:
         note_profile(sheet, profile).savefig(draft, format=PICTURE_FORMATS[out.suffix.lower()], dpi=150,
                                              bbox_inches="tight")

@@ -36,7 +36,7 @@ def refuse(capsys, npkit_home, *arguments: str) -> str:
     ("run --set ppo.kl_coef=high", "ppo.kl_coef takes a number, got 'high'"),
     ("run --set ppo.num_updates=1.5", "ppo.num_updates takes a whole number, got 1.5"),
     ("run --set ppo.kl_coef", "a setting is written section.name=value"),
-    ("run --seed one", "invalid int value: 'one'"),
+    ("run --seed one", "argument --seed: 'one' is no whole number, such as 3"),
     ("run --seed -1", "seed is a whole number, 0 or more and at most 4294967295, got -1"),
     ("run --seed 4294967296", "seed is a whole number, 0 or more and at most 4294967295, got 4294967296"),
     ("train sft --seed 18446744073709551616", "at most 4294967295, got 18446744073709551616"),

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from npkit.commands.options import Parser, add_profile, add_verb, importing
+from npkit.commands.options import Parser, add_profile, add_verb, importing, whole_number
 from npkit.errors import NpkitError
 from npkit.text.keywords import CATEGORIES
 
@@ -36,10 +36,10 @@ def add(verbs) -> None:
     add_profile(verb, "tiny (default), small or paper")
     verb.add_argument("--policy", default="ppo", metavar="ppo|sft|FOLDER", help="which policy writes (default ppo)")
     add_wishes(verb)
-    verb.add_argument("--seed", type=int, default=0, metavar="N",
+    verb.add_argument("--seed", type=whole_number, default=0, metavar="N",
                       help="0 to 4294967295; draws keywords and pictures (default 0)")
-    verb.add_argument("--beam", type=int, metavar="N", help="beam size; the profile's where not given")
-    verb.add_argument("--max-new-tokens", type=int, metavar="N", help="length of a completion; the profile's")
+    verb.add_argument("--beam", type=whole_number, metavar="N", help="beam size; the profile's where not given")
+    verb.add_argument("--max-new-tokens", type=whole_number, metavar="N", help="length of a completion; the profile's")
     verb.add_argument("--prices", action="store_true", help="say what each clause costs, by decoding without it")
     verb.add_argument("--out", metavar="FILE", help="save both pictures side by side (.png, .jpg or .webp), and score "
                                                     "them")

@@ -1,7 +1,7 @@
 """`npkit train`: one training without its notebook, in one process or several."""
 import argparse
 
-from npkit.commands.options import add_choice, add_verb
+from npkit.commands.options import add_choice, add_verb, whole_number
 
 
 def add(verbs) -> None:
@@ -10,7 +10,7 @@ def add(verbs) -> None:
                     "it as several processes.", "npkit train sft --set sft.num_epochs=1")
     verb.add_argument("stage", choices=("sft", "ppo"), help="which training")
     add_choice(verb)
-    verb.add_argument("--processes", type=int, default=0, metavar="N",
+    verb.add_argument("--processes", type=whole_number, default=0, metavar="N",
                       help="refuse to run as another number of processes than N")
 
 

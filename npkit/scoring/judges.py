@@ -1,6 +1,7 @@
 """Judges: a number for how well a picture shows the prefix, how good it looks, or how good a prompt is."""
 import hashlib
 import importlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from npkit.errors import NpkitError
 from npkit.scoring.images import identity
 from npkit.study.code import code_of
-from npkit.study.contents import resolve
+from npkit.study.contents import resolve, user_path
 from npkit.study.profiles import JudgeConfig, Profile
 
 
@@ -96,11 +97,11 @@ def preprocess(pictures: Tensor, processor: CLIPImageProcessorPil) -> Tensor:
 
 def find_head(name: str) -> Path:
     """Return the file of an aesthetic head: a path, or `repository:file` of the hub."""
-    path = Path(resolve(name)).expanduser()
+    path = user_path(resolve(name))
     repository, _, file = name.partition(":")
-    if not path.exists() and not file:
+    if not os.path.exists(path) and not file:
         raise NpkitError(f"there is no aesthetic head at {path}: name a file, or repository:file of the hub")
-    return path if path.exists() else Path(hf_hub_download(repository, file))
+    return path if os.path.exists(path) else Path(hf_hub_download(repository, file))
 
 
 def load_head(path: str | Path) -> nn.Sequential:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 
 from npkit.errors import NpkitError
+from npkit.numbers import read_number
 from npkit.study.contents import find_file, locate
 
 MAY_BE_ZERO = {"max_steps", "num_threads", "sat_tolerance", "prune_factor", "eval_updates"}  # others: at least 1
@@ -227,9 +228,10 @@ def parse_setting(text: str) -> tuple[str, object]:
     if kind is str:
         return setting, value
     try:
-        return setting, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        (read,) = tomllib.loads(f"value = {value}").values()
+    except ValueError:  # no TOML, or of more lines than one
         raise NpkitError(f"{setting} takes {KINDS[kind]}, got {value!r}") from None
+    return setting, read
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, object]:
@@ -243,10 +245,10 @@ def parse_weights(text: str) -> dict[str, float]:
     for part in text.split(","):
         name, colon, value = (piece.strip() for piece in part.partition(":"))
         try:
-            weight = float(value)
+            weight = read_number(value)
         except ValueError:
-            weight = math.nan
-        if not (name and colon and math.isfinite(weight) and weight) or name in weights:
+            weight = 0.0
+        if not (name and colon and weight) or name in weights:
             raise NpkitError("ppo.reward_weights names each judge once with a finite weight other than 0, such as "
                              f"\"pickscore:1, aesthetic:0.5\", got {part.strip()!r} in {text!r}")
         weights[name] = weight
@@ -296,7 +298,7 @@ def _check(profile: Profile) -> None:
     if data.ppo_share + data.validation_share + data.test_share >= 1:
         raise NpkitError("data.ppo_share, data.validation_share and data.test_share leave nothing for SFT: "
                          "their sum must be below 1")
-    if not re.fullmatch(r"first_comma|full|random_cut|words:[1-9]\d*", data.prefix_rule):
+    if not re.fullmatch(r"first_comma|full|random_cut|words:[1-9][0-9]*", data.prefix_rule):
         raise NpkitError(f"data.prefix_rule is first_comma, full, random_cut or words:k (such as words:3), "
                          f"got {data.prefix_rule!r}")
     if profile.neurologic.compat not in COMPAT:

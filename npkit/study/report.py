@@ -3,6 +3,7 @@ import base64
 import html
 import io
 import json
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -49,7 +50,7 @@ $figures
 def find_folder(name: str) -> Path:
     """Return the run folder a user names by its path or by its name in `runs/`."""
     for folder in (Path(name), home() / "runs" / name):
-        if (folder / "run.json").is_file():
+        if os.path.isfile(folder / "run.json"):
             return folder.resolve()
     known = sorted(path.parent.name for path in (home() / "runs").glob("*/run.json"))
     raise NpkitError(f"no run {name!r}; known in {home() / 'runs'}: {', '.join(known) or 'none'}")

@@ -2,6 +2,7 @@
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import sys
@@ -294,14 +295,22 @@ def read_expected(path: Path) -> dict:
     try:
         expected = json.loads(path.read_text(encoding="utf-8"))
         unknown = set(expected) - set(STAGES)
-        for want in (want for metrics in expected.values() for want in metrics.values()):
-            float(want["value"]), float(want["tolerance"])
+        for stage, metrics in expected.items():
+            for metric, want in metrics.items():
+                check_numbers(want, f"{stage} {metric}")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise NpkitError(f"cannot read expected metrics from {path}: {type(error).__name__}: {shorten(str(error))}; "
                          "written {stage: {metric: {value, tolerance}}}") from None
     if unknown:
         raise NpkitError(f"{path} has metrics of stage {min(unknown)!r}; known: {', '.join(STAGES)}")
     return expected
+
+
+def check_numbers(want: Mapping, metric: str) -> None:
+    """Raise if value and tolerance of an expected metric are not finite numbers, or the tolerance is below 0."""
+    for name, least in (("value", -math.inf), ("tolerance", 0)):
+        if type(want[name]) not in (int, float) or not math.isfinite(want[name]) or want[name] < least:
+            raise ValueError(f"{metric} needs a number as its {name}, got {want[name]!r}")
 
 
 # 4. Files ------------------------------------------------------------------------------------------------------------
