@@ -11,7 +11,7 @@ from torch import Tensor
 from npkit.errors import MissingArtifact, NpkitError
 from npkit.neurologic import Certificate, Constraints, certify, prices
 from npkit.neurologic.published import decode_as_set
-from npkit.study.artifacts import STAGES, Run
+from npkit.study.artifacts import Run
 from npkit.study.contents import user_path
 from npkit.study.profiles import Profile
 from npkit.text.policy import Policy, encode_prefixes, load_policy, max_tokens
@@ -118,9 +118,8 @@ def trained_policy(run: Run, name: str) -> Policy:
         try:
             folder = run.input(name).path / "model"
         except MissingArtifact as error:
-            raise NpkitError(f"there is no trained {name} policy (profile {run.config.name}): make it by npkit run "
-                             f"--until {STAGES[name].notebook}{run.options}, or name a folder with --policy"
-                             ) from error
+            raise NpkitError(f"there is no trained {name} policy (profile {run.config.name}): make it by "
+                             f"{run.command(name)}, or name a folder with --policy") from error
     elif not os.path.isdir(folder := user_path(name)):
         raise NpkitError(f"--policy is ppo, sft or a folder; there is no folder {name!r}")
     model, tokenizer = load_policy(folder)

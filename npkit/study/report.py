@@ -150,8 +150,8 @@ def seeds_table(profile: str, seeds: Sequence[int], settings: Mapping[str, objec
     found = {run.seed: run.artifact.metrics for run in runs if run.artifact}
     if not found:
         raise NpkitError(f"none of the seeds {', '.join(map(str, seeds))} has been evaluated: "
-                         f"begin with npkit run{runs[0].options}")
-    missing = [f"seed {run.seed} is not there yet: npkit run{run.options}" for run in runs if not run.artifact]
+                         f"begin with {runs[0].command()}")
+    missing = [f"seed {run.seed} is not there yet: {run.command()}" for run in runs if not run.artifact]
     note = (f"ppo - sft, {runs[0].config.evaluation.num_prefixes} test prefixes, {len(found)} of {len(runs)} training "
             "seeds, 95 % intervals: of a seed over prefixes, of the mean over seeds.")
     return "\n".join([seed_rows(found, [judge.name for judge in runs[0].config.judges]), *missing, "", note])

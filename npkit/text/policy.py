@@ -88,12 +88,17 @@ def load_policy(name: str | Path) -> Policy:
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise NpkitError(f"policy {source!r} is no causal language model that can be loaded, neither a folder nor a "
                          f"reachable hub id: {str(error).splitlines()[0]}") from error
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers invents an empty one for a bare folder
-        raise NpkitError(f"policy {source!r} has no tokenizer: save one into the folder with save_pretrained()")
+    check_tokenizer(tokenizer, source)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise NpkitError(f"policy {source!r} has {len(tokenizer)} tokens in its tokenizer and only "
                          f"{model.get_input_embeddings().num_embeddings} in its model: they do not belong together")
     return with_pad_token(named_loss(model), tokenizer)
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerFast, source: str) -> None:
+    """Raise on the empty tokenizer that transformers invents for a folder without one."""
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise NpkitError(f"policy {source!r} has no tokenizer: save one into the folder with save_pretrained()")
 
 
 def named_loss(model: PreTrainedModel) -> PreTrainedModel:
@@ -142,14 +147,28 @@ def is_recurrent_kind(config: PolicyConfig) -> bool:
     return MODEL_FOR_CAUSAL_LM_MAPPING[type(found)]._is_stateful
 
 
+def num_positions(config: PolicyConfig) -> int:
+    """Return how many tokens a policy of these settings takes: `max_prompt_tokens`, or what it was made for if fewer.
+
+    A pretrained one that is not on this machine yet is taken at the settings' word.
+    """
+    try:
+        found = config.pretrained and AutoConfig.from_pretrained(resolve(config.pretrained), local_files_only=True)
+    except (OSError, ValueError):
+        found = None
+    return min(config.max_prompt_tokens, getattr(found, "max_position_embeddings", config.max_prompt_tokens))
+
+
 def early_tokenizer(config: PolicyConfig, prompts: Iterable[str]) -> PreTrainedTokenizerFast | None:
     """Return the tokenizer that a policy of these settings will have; None of one that is not on this machine yet."""
     if not config.pretrained:
         return train_tokenizer(prompts, config.vocab_size)
     try:
-        return AutoTokenizer.from_pretrained(resolve(config.pretrained), local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(resolve(config.pretrained), local_files_only=True)
     except (OSError, ValueError):
         return None
+    check_tokenizer(tokenizer, config.pretrained)
+    return tokenizer
 
 
 def max_tokens(model: PreTrainedModel) -> int:
