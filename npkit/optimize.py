@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from npkit.errors import MissingArtifact, NpkitError
+from npkit.errors import ImpossibleClauses, MissingArtifact, NpkitError
 from npkit.neurologic import Certificate, Constraints, certify, prices
 from npkit.neurologic.published import decode_as_set
 from npkit.study.artifacts import Run
 from npkit.study.contents import user_path
 from npkit.study.profiles import Profile
-from npkit.text.policy import Policy, encode_prefixes, load_policy, max_tokens
+from npkit.text.policy import Policy, encode_prefixes, encode_with_room, load_policy
 from npkit.wishes import tidied
 
 if TYPE_CHECKING:
@@ -27,54 +27,79 @@ PICTURE_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "web
 
 @dataclass(frozen=True)
 class Optimized:
-    """An optimised prompt with its proof; where asked for, its prices and how both pictures score."""
+    """An optimised prompt with its proof; where asked for, its prices and how both pictures score.
+
+    `prompt` is what the policy and the painter read: the typed one tidied. `typed` is "" where that changed nothing.
+    """
     prompt: str
     optimized: str
     certificate: Certificate
     logprob: float
     prices: Sequence[float] | None = None  # of each clause, in nats
     scores: Mapping[str, Mapping[str, float]] | None = None  # by judge, then "prompt" and "optimized"
+    typed: str = ""
 
     def to_dict(self) -> dict:
         """Return the JSON object of the command line."""
         found = self.certificate.to_dict()
         for clause, price in zip(found["clauses"], self.prices or ()):
             clause["price"] = round(price, 4)
-        return {"prompt": self.prompt, "optimized": self.optimized, **found, "logprob": round(self.logprob, 4),
+        return {**as_typed(self), "optimized": self.optimized, **found, "logprob": round(self.logprob, 4),
                 "scores": self.scores}
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A prompt that cannot be taken, and why."""
+    """A prompt that cannot be taken, and why; `typed` as in `Optimized`."""
     prompt: str
     error: str
+    typed: str = ""
 
     def to_dict(self) -> dict:
         """Return the JSON object of the command line."""
-        return {"prompt": self.prompt, "error": self.error}
+        return {**as_typed(self), "error": self.error}
+
+
+def as_typed(answer: "Optimized | Refused") -> dict[str, str]:
+    """Return the prompt of an answer as JSON, with what was typed where it is another text."""
+    return {"prompt": answer.prompt} | ({"typed": answer.typed} if answer.typed else {})
 
 
 # 1. Prompts ----------------------------------------------------------------------------------------------------------
-def optimize(prompts: Sequence[str], policy: Policy, constraints: Constraints, profile: Profile) -> list[Optimized]:
-    """Return every prompt continued by `policy` under `constraints`, without pictures; one not to be taken raises."""
+def optimize(prompts: Sequence[str], policy: Policy, constraints: Constraints, profile: Profile,
+             advice: str = "") -> list[Optimized]:
+    """Return every prompt continued by `policy` under `constraints`, without pictures; one not to be taken raises.
+
+    `advice` is added to what is said where no text meets the clauses.
+    """
     model, tokenizer = policy
-    prompts = list(map(tidied, prompts))
-    encode_prefixes(tokenizer, prompts, longest_prefix(policy, profile))  # an empty or too long prompt raises
-    return [Optimized(found.prefix, found.prompt, found.certificate, found.logprob)
-            for found in decode_as_set(model, tokenizer, prompts, constraints, profile.neurologic)]
+    texts = list(map(tidied, prompts))
+    check_lengths(texts, policy, profile)
+    try:
+        decoded = decode_as_set(model, tokenizer, texts, constraints, profile.neurologic)
+    except ImpossibleClauses as error:
+        raise ImpossibleClauses(f"{error}{advice}") from error
+    return [Optimized(text, found.prompt, found.certificate, found.logprob, typed=differing(typed, text))
+            for typed, text, found in zip(prompts, texts, decoded, strict=True)]
 
 
-def longest_prefix(policy: Policy, profile: Profile) -> int:
-    """Return how many tokens of a prompt the policy takes: the profile's limit, or what leaves room to complete it."""
-    return min(profile.policy.max_prefix_tokens, max_tokens(policy[0]) - profile.neurologic.max_new_tokens)
+def differing(typed: str, text: str) -> str:
+    """Return what was typed if it is another text, else ""."""
+    return typed if typed != text else ""
 
 
-def optimize_each(prompts: Sequence[str], policy: Policy, constraints: Constraints,
-                  profile: Profile) -> list[Optimized | Refused]:
+def check_lengths(texts: Sequence[str], policy: Policy, profile: Profile) -> None:
+    """Raise where a prompt is empty, longer than the profile's limit, or leaves the policy no room to complete it."""
+    model, tokenizer = policy
+    encode_prefixes(tokenizer, texts, profile.policy.max_prefix_tokens)
+    encode_with_room(model, tokenizer, texts, profile.neurologic.max_new_tokens)
+
+
+def optimize_each(prompts: Sequence[str], policy: Policy, constraints: Constraints, profile: Profile,
+                  advice: str = "") -> list[Optimized | Refused]:
     """Return what `optimize` does, and why for each prompt that it does not take; the others are decoded in batches."""
     checked = [check(prompt, policy, constraints, profile) for prompt in prompts]
-    return map_those(str, lambda taken: _halving(taken, policy, constraints, profile), checked)
+    return map_those(str, lambda taken: _halving(taken, policy, constraints, profile, advice), checked)
 
 
 def map_those(kind: type, function: Callable[[list], Sequence], items: Sequence) -> list:
@@ -85,14 +110,18 @@ def map_those(kind: type, function: Callable[[list], Sequence], items: Sequence)
 
 
 def check(prompt: str, policy: Policy, constraints: Constraints, profile: Profile) -> str | Refused:
-    """Return the tidied prompt, or why it cannot be taken, as far as that is known before decoding."""
+    """Return the prompt as it was typed, or why it cannot be taken, as far as that is known before decoding."""
     try:
         text = tidied(prompt)
-        encode_prefixes(policy[1], [text], longest_prefix(policy, profile))
     except NpkitError as error:
         return Refused(prompt, str(error))
+    try:
+        check_lengths([text], policy, profile)
+    except NpkitError as error:
+        return Refused(text, str(error), differing(prompt, text))
     present = certify(constraints, text).violations
-    return Refused(text, f"the prompt itself contains the excluded {present[0]!r}") if present else text
+    return Refused(text, f"the prompt itself contains the excluded {present[0]!r}", differing(prompt, text)
+                   ) if present else prompt
 
 
 def _halving(prompts: list[str], *arguments) -> list[Optimized | Refused]:
@@ -101,7 +130,8 @@ def _halving(prompts: list[str], *arguments) -> list[Optimized | Refused]:
         return optimize(prompts, *arguments)
     except NpkitError as error:
         if len(prompts) == 1:
-            return [Refused(prompts[0], str(error))]
+            text = tidied(prompts[0])
+            return [Refused(text, str(error), differing(prompts[0], text))]
     middle = len(prompts) // 2
     return _halving(prompts[:middle], *arguments) + _halving(prompts[middle:], *arguments)
 

@@ -98,7 +98,7 @@ def vote(utility_a: float, utility_b: float, rng: np.random.Generator, noise: fl
 
 
 def oracle(prompts: list[str], seed: int = 0, num_pictures: int = 4) -> list[float]:
-    """The mean utility of the pictures that each prompt paints; FLOOR where it names no subject."""
+    """The mean utility of the pictures that each prompt paints; -4 where it names no subject that GlyphWorld knows."""
     scenes = [parse(prompt) for prompt in prompts]
     seeds = range(seed, seed + num_pictures)
     return [FLOOR if scene is None else sum(rendered_utility(scene, one) for one in seeds) / num_pictures

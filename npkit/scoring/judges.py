@@ -1,6 +1,7 @@
 """Judges: a number for how well a picture shows the prefix, how good it looks, or how good a prompt is."""
 import hashlib
 import importlib
+import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -23,12 +24,14 @@ from npkit.study.profiles import JudgeConfig, Profile
 class Judge:
     """A judge by name; called with prefixes, prompts and pictures it returns scores (batch,).
 
+    `note` says in one line what a score means, for people who read one: of a function the first line of its docstring.
+
     `rate(prefixes, prompts, pictures)` does the work. Judges of pictures compare with the PREFIX, what the user asked
     for; judges of text read the whole prompt and need no pictures.
     """
 
-    def __init__(self, config: JudgeConfig, rate: Callable[..., Tensor]):
-        self.name, self.config, self.rate = config.name, config, rate
+    def __init__(self, config: JudgeConfig, rate: Callable[..., Tensor], note: str = ""):
+        self.name, self.config, self.rate, self.note = config.name, config, rate, note
         self.needs_pictures = config.kind != "text_function"
 
     @property
@@ -150,7 +153,8 @@ def load_judge(config: JudgeConfig, device: torch.device | str) -> Judge:
     """Return the judge of one profile entry."""
     if config.kind == "text_function":
         function = load_function(config.model)
-        return Judge(config, lambda prefixes, prompts, pictures: torch.tensor(list(function(list(prompts)))))
+        note = (inspect.getdoc(function) or "").partition("\n")[0]
+        return Judge(config, lambda prefixes, prompts, pictures: torch.tensor(list(function(list(prompts)))), note)
     clip = load_clip(config, device)
     if config.kind == "pickscore":
         scale = clip.model.logit_scale.exp()

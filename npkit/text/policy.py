@@ -188,16 +188,28 @@ def fits(tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str], max_prefix
     return [0 < len(ids) <= max_prefix_tokens for ids in tokenizer(list(prefixes))["input_ids"]]
 
 
-def encode_prefixes(tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str],
-                    max_prefix_tokens: int) -> list[list[int]]:
-    """Return the token ids of each prefix; an empty or a longer one raises."""
+def encode_with_room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str],
+                     max_new_tokens: int) -> list[list[int]]:
+    """Return the token ids of each prefix; raise where one leaves no room in the model for so many new tokens."""
+    positions = max_tokens(model)
+    if positions <= max_new_tokens:
+        raise NpkitError(f"max_new_tokens is {max_new_tokens}, and the policy's {positions} positions (n_positions) "
+                         "leave no room for a prefix beside them: lower it")
+    return encode_prefixes(tokenizer, prefixes, positions - max_new_tokens,
+                           f"its {positions} positions (n_positions) less {max_new_tokens} of max_new_tokens; shorten "
+                           "the prefix, or lower max_new_tokens")
+
+
+def encode_prefixes(tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str], max_prefix_tokens: int,
+                    why: str = "policy.max_prefix_tokens; shorten the prefix") -> list[list[int]]:
+    """Return the token ids of each prefix; an empty or a longer one raises, and says why the limit is what it is."""
     prefix_ids = tokenizer(list(prefixes))["input_ids"] if prefixes else []
     for prefix, ids in zip(prefixes, prefix_ids):
         if not prefix.strip():
             raise NpkitError("the prefix is empty: the policy needs at least one word to continue")
         if len(ids) > max_prefix_tokens:
-            raise PrefixTooLong(f"prefix has {len(ids)} tokens, the policy's limit is {max_prefix_tokens} "
-                                f"(policy.max_prefix_tokens, and room for the completion): {prefix[:60]!r}")
+            raise PrefixTooLong(f"prefix has {len(ids)} tokens, the policy's limit is {max_prefix_tokens} ({why}): "
+                                f"{prefix[:60]!r}")
     return prefix_ids
 
 
@@ -279,7 +291,7 @@ def generate_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, pre
     """Return the ids of a completion for each prefix, EOS included where it ended; see `generate`."""
     if temperature <= 0:
         raise NpkitError(f"temperature must be above 0, got {temperature}; do_sample=False takes the likeliest tokens")
-    prefix_ids = encode_prefixes(tokenizer, prefixes, max_tokens(model) - max_new_tokens)
+    prefix_ids = encode_with_room(model, tokenizer, prefixes, max_new_tokens)
     rows, found = list(zip(prefix_ids, row_generators(prefixes, generator_seed))), []
     for batch in batches(rows, batch_size):
         noise = [GumbelNoise([generator for _, generator in batch], temperature)] if do_sample else []
@@ -315,7 +327,7 @@ def token_logprobs(model: PreTrainedModel, sequences: Sequence[Sequence[int]],
 def sequence_logprobs(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str],
                       completions: Sequence[str]) -> list[float]:
     """Return log p(completion, EOS | prefix) of each pair in nats: the sum over the completion's tokens and EOS."""
-    prefix_ids = encode_prefixes(tokenizer, prefixes, max_tokens(model) - 1)
+    prefix_ids = encode_prefixes(tokenizer, prefixes, max_tokens(model) - 1, "its positions (n_positions) less EOS")
     completion_ids = tokenizer(list(completions), add_special_tokens=False)["input_ids"]
     sequences = [start + rest + [tokenizer.eos_token_id] for start, rest in zip(prefix_ids, completion_ids)]
     logprobs = token_logprobs(model, sequences)
