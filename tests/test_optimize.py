@@ -250,6 +250,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(folder, capsys, tmp_path, wor
     (["--policy", "sft", "--profile", "small", "--set", "data.source=my prompts.txt", "--beam", "3"],
      "make it by npkit run --until 02_sft --profile small --set 'data.source=my prompts.txt', or name"),
     (["--policy", "nowhere"], "there is no folder 'nowhere'"), (["--out", "nowhere/a.png"], "cannot be written"),
+    (["--out", ""], "'' names no picture: end it in"),
     (["--out", "picture"], "names no picture: end it in .png, .jpg, .jpeg, .webp"),
     (["--out", "fox.gif"], "names no picture: end it in .png, .jpg, .jpeg, .webp")])
 def test_what_is_missing_is_said(capsys, tmp_path, monkeypatch, words, sentence):

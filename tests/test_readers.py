@@ -165,7 +165,7 @@ REFUSED = {  # name -> content and what the sentence says
     "windows1252.txt": (lines([f"“cat” {number}, oil" for number in range(5)], encoding="cp1252"),
                         "line 1 is not UTF-8 (byte 0x93"),
     "latin.jsonl": (jsonl(["café"] * 5).decode().encode("latin-1"), "line 1 is not UTF-8"),
-    "archive.jsonl": (gzip.compress(jsonl(PROMPTS)), "(byte 0x8b behind '\\x1f'): save the file as UTF-8; as it has control"),
+    "archive.jsonl": (gzip.compress(jsonl(PROMPTS)), "(byte 0x8b behind '\\x1f'): save the file as UTF-8; as it has"),
     "picture.csv": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\xff\xfe" * 9, "line 1 is not UTF-8"),
     "utf16_one_line.txt": ("猫\ue000、油".encode("utf-16-le"), "it is UTF-16 without a byte-order mark, or no text"),
     "gbk.txt": (lines(["猫，油画"] * 5, encoding="gbk"), "from the encoding it has (iconv -f WINDOWS-1252 -t UTF-8 if"),

@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     lines = read_lines(sys.stdin.buffer.read()) if args.prompt == "-" else [args.prompt]
     if run.config.runtime.num_threads:  # a small policy: threads that share one prompt mostly wait for each other
         torch.set_num_threads(run.config.runtime.num_threads if len(lines) > 1 else 1)
-    out = engine.check_out(args.out, len(lines)) if args.out else None
+    out = engine.check_out(args.out, len(lines)) if args.out is not None else None
     constraints = read_wishes(args, run)
     policy = engine.trained_policy(study, args.policy)
     answer = engine.optimize_each if args.prompt == "-" else engine.optimize
