@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from npkit.errors import ImpossibleClauses, MissingArtifact, NpkitError
+from npkit.errors import ClausesTooLong, MissingArtifact, NpkitError
 from npkit.neurologic import Certificate, Constraints, certify, prices
 from npkit.neurologic.published import decode_as_set
 from npkit.study.artifacts import Run
@@ -70,15 +70,15 @@ def optimize(prompts: Sequence[str], policy: Policy, constraints: Constraints, p
              advice: str = "") -> list[Optimized]:
     """Return every prompt continued by `policy` under `constraints`, without pictures; one not to be taken raises.
 
-    `advice` is added to what is said where no text meets the clauses.
+    `advice` is added to what is said where the clauses do not fit into the new tokens.
     """
     model, tokenizer = policy
     texts = list(map(tidied, prompts))
     check_lengths(texts, policy, profile)
     try:
         decoded = decode_as_set(model, tokenizer, texts, constraints, profile.neurologic)
-    except ImpossibleClauses as error:
-        raise ImpossibleClauses(f"{error}{advice}") from error
+    except ClausesTooLong as error:
+        raise ClausesTooLong(f"{error}{advice}") from error
     return [Optimized(text, found.prompt, found.certificate, found.logprob, typed=differing(typed, text))
             for typed, text, found in zip(prompts, texts, decoded, strict=True)]
 

@@ -132,6 +132,8 @@ def test_clauses_that_do_not_fit_say_which_are_default_ones(folder, capsys, monk
     type_in(monkeypatch, b"a fox\na cat\n")
     assert main(["optimize", "-", "--style", "ink", *short]) == 1
     assert capsys.readouterr().err.count(advice) == 2
+    assert main(["optimize", "a fox", "--require", "fog, rain", "--exclude", ", rain", "--no-defaults", *short]) == 2
+    assert "gives more room" not in capsys.readouterr().err
     assert main(["optimize", "a fox", "--require", "moody moody moody", "--no-defaults", *short]) == 2
     assert capsys.readouterr().err.endswith("max_new_tokens is 3; a larger --max-new-tokens gives more room\n")
 

@@ -77,7 +77,7 @@ def phrases(option: str, texts: Iterable[str]) -> list[str]:
 
 
 def advice_on_defaults(args: argparse.Namespace) -> str:
-    """Return what to do where no text meets the clauses: of those, the default ones can be left out."""
+    """Return what to do where the clauses do not fit: default ones can be left out, or more tokens written."""
     drawn = [category for category in CATEGORIES if not getattr(args, category)]
     room = "a larger --max-new-tokens gives more room"
     if args.no_defaults or not drawn:

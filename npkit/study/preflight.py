@@ -76,7 +76,7 @@ def check_training(run: Run) -> Corpus:
     """Raise where a training without its notebook would be refused; return the corpus."""
     found, faults = find_corpus(run), Faults()
     prefixes = short_prefixes(run, found, find_tokenizer(run, found))
-    for each in (check_ppo, check_ppo_room) if run.stage == "ppo" else ():
+    for each in (check_ppo, check_ppo_room) if run.stage == "ppo" else (check_positions,):
         with faults.noted():
             each(run, prefixes)
     faults.tell()
