@@ -24,8 +24,8 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel,
 from transformers.generation import GenerateBeamDecoderOnlyOutput
 
 from npkit.errors import NpkitError, PrefixTooLong
-from npkit.neurologic.constraints import BLANK, COMMAS, Certificate, Constraints, certify, find
-from npkit.neurologic.goals import FAR, set_by_prefix
+from npkit.neurologic.constraints import BLANK, COMMAS, Constraints, find
+from npkit.neurologic.goals import FAR, Certificate, certify, set_by_prefix
 from npkit.neurologic.machine import BAN, IN_WORD
 from npkit.neurologic.plans import (
     CHEAP_SETS,
