@@ -93,6 +93,19 @@ def test_two_clauses_are_not_met_by_one_fused_phrase_nor_by_words_glued_to_other
     assert decode(*policy, [" fox"], Constraints(FUSED, own_parts=False), config)[0].completion == words.completion
 
 
+@pytest.mark.parametrize(("prefix", "completion"), [
+    (" fox", ", art"), (" fox,", " art"), (" fox, ", "art"), (" fox,art", ""), (" fox,oil", " art"),
+    (" fox, ,", " art")])
+def test_a_phrase_is_written_behind_a_comma_and_a_space(prefix, completion):
+    """However much likelier the model holds it without: ",art", or a part with nothing in it."""
+    probs = {" fox": {",": 0.9}, ",": {"art": 0.8, ",": 0.19, " art": 0.001}, " art": {"": 1.0}, "art": {"": 1.0},
+             "oil": {" art": 0.5}, " ,": {"": 1.0}}
+    policy = toy_policy([" fox", ",", " art", "art", "oil", " ,", " "], probs)
+    wanted = Constraints((("c", any_of("oil art" if "oil" in prefix else "art")),))
+    found = decode(*policy, [prefix], wanted, NeurologicConfig(max_new_tokens=6))[0]
+    assert found.completion == completion and found.certificate.holds
+
+
 def test_the_users_own_words_count_wherever_they_stand():
     policy, config = toy_policy(TOKENS, GLUED), NeurologicConfig(max_new_tokens=8)
     assert decode(*policy, [" fox oil art red"], Constraints(FUSED), config)[0].completion == ""

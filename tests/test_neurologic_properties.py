@@ -76,6 +76,11 @@ def holds(constraints, text, prefix):
     return not any(ends(phrase, text) for phrase in constraints.excluded)
 
 
+def well_spaced(prefix, completion):
+    """Say whether each comma of the completion, and one at the end of the prefix, has a space and a part behind it."""
+    return not re.search(r",[^ ]|, *,", prefix[len(prefix.rstrip(", ")):] + completion)
+
+
 def random_clause(rng, phrases, plain):
     """Return a clause of some of `phrases`; one in three counts, unless all are to be `plain`."""
     chosen = [str(phrase) for phrase in rng.choice(phrases, rng.integers(1, min(4, len(phrases)) + 1), replace=False)]
@@ -122,6 +127,7 @@ def test_two_thousand_random_constraint_sets_hold_on_the_text():
         assert found.prompt == prefix + found.completion and "\n" not in found.prompt  # the user's words to the letter
         assert not prefix[-1].isalnum() or not found.completion[:1].isalnum()
         assert holds(constraints, found.prompt, prefix), (found.prompt, constraints)
+        assert not constraints.own_parts or well_spaced(prefix, found.completion), found.prompt
         assert found.certificate.holds and np.isfinite(found.logprob)
         kinds += [len(constraints.wanted), len(constraints.excluded), constraints.ordered,
                   any(clause.capped for _, clause in constraints.wanted)]
