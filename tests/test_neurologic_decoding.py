@@ -78,6 +78,16 @@ def test_pruning_by_likelihood_keeps_the_promise():
     assert all(found.certificate.holds for found in decode(*policy(), ["the fox", "one cat"], constraints, config))
 
 
+@pytest.mark.parametrize("own_parts", [True, False])
+def test_pruning_by_likelihood_begins_behind_the_users_last_word(own_parts):
+    """A "k" would make "8k" of the prefix; as it may not be glued to it, whatever leads to another "8k" is nearer."""
+    policy = toy_policy([" fox", " 8", "k", ",", " red"], {" 8": {" red": 0.9, "": 0.05}, " red": {" red": 0.9}})
+    config = NeurologicConfig(max_new_tokens=2 + own_parts, beam_size=2, prune_factor=1)
+    wanted = Constraints((("c", any_of("8k")),), own_parts=own_parts)
+    found = decode(*policy, [" fox, 8"], wanted, config)[0]
+    assert found.certificate.holds and found.completion.endswith(", 8k" if own_parts else " 8k")
+
+
 # Parts of their own --------------------------------------------------------------------------------------------------
 GLUED = {" fox": {" oil": 0.9, ",": 0.05}, " oil": {" art": 0.9, ",": 0.05}, " art": {" red": 0.9, "": 0.05},
          " red": {"": 0.9}, ",": {" oil": 0.5, " art": 0.3, " red": 0.1}}

@@ -225,7 +225,8 @@ def best_text(model, constraints, length_penalty, most_tokens):
         path = [1, *tokens, *([len(TOKENS)] if len(tokens) < most_tokens else [])]
         logprob = sum(logprobs[before][after] for before, after in itertools.pairwise(path))
         value = logprob / max(1, len(path) - 1) ** length_penalty
-        if value > best[0] and holds(constraints, " fox" + text, " fox"):
+        spaced = not constraints.own_parts or well_spaced(" fox", text)
+        if value > best[0] and spaced and holds(constraints, " fox" + text, " fox"):
             best = (value, logprob, text)
     return best[1:]
 
