@@ -37,11 +37,12 @@ def constraints_for(profile: Profile, user: Mapping[str, Sequence[str]], require
     user = {category: tidied_phrases(phrases) for category, phrases in user.items()}
     require, exclude = tidied_phrases(require), tidied_phrases(exclude)
     words = keywords.load(config.keywords)
+    asked = [*require, *(phrase for phrases in user.values() for phrase in phrases)]
     if not config.living_artists:
-        own = [*require, *(phrase for phrases in user.values() for phrase in phrases)]
         exclude = [*exclude, *(row.phrase for rows in words.values() for row in rows
-                               if row.living_artist and not any(find(row.phrase, phrase) for phrase in own))]
+                               if row.living_artist and not any(find(row.phrase, phrase) for phrase in asked))]
     if seed is not None:
         allowed = keywords.select(words, config.block, config.living_artists)
-        defaults = default_clauses(allowed, config.keywords_per_category, np.random.default_rng(seed), exclude)
+        rng = np.random.default_rng(seed)
+        defaults = default_clauses(allowed, config.keywords_per_category, rng, exclude, asked)
     return merge(defaults, user, require, exclude)

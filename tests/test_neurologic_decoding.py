@@ -78,6 +78,16 @@ def test_pruning_by_likelihood_keeps_the_promise():
     assert all(found.certificate.holds for found in decode(*policy(), ["the fox", "one cat"], constraints, config))
 
 
+@pytest.mark.parametrize("own_parts", [True, False])
+def test_pruning_by_likelihood_begins_behind_the_users_last_word(own_parts):
+    """A "k" would make "8k" of the prefix; as it may not be glued to it, whatever leads to another "8k" is nearer."""
+    policy = toy_policy([" fox", " 8", "k", ",", " red"], {" 8": {" red": 0.9, "": 0.05}, " red": {" red": 0.9}})
+    config = NeurologicConfig(max_new_tokens=2 + own_parts, beam_size=2, prune_factor=1)
+    wanted = Constraints((("c", any_of("8k")),), own_parts=own_parts)
+    found = decode(*policy, [" fox, 8"], wanted, config)[0]
+    assert found.certificate.holds and found.completion.endswith(", 8k" if own_parts else " 8k")
+
+
 # Parts of their own --------------------------------------------------------------------------------------------------
 GLUED = {" fox": {" oil": 0.9, ",": 0.05}, " oil": {" art": 0.9, ",": 0.05}, " art": {" red": 0.9, "": 0.05},
          " red": {"": 0.9}, ",": {" oil": 0.5, " art": 0.3, " red": 0.1}}
@@ -91,6 +101,19 @@ def test_two_clauses_are_not_met_by_one_fused_phrase_nor_by_words_glued_to_other
     words = decode(*policy, [" fox"], Constraints(FUSED), override(config, own_parts=False))[0]
     assert words.completion == " oil art red" and words.certificate.holds
     assert decode(*policy, [" fox"], Constraints(FUSED, own_parts=False), config)[0].completion == words.completion
+
+
+@pytest.mark.parametrize(("prefix", "completion"), [
+    (" fox", ", art"), (" fox,", " art"), (" fox, ", "art"), (" fox,art", ""), (" fox,oil", " art"),
+    (" fox, ,", " art")])
+def test_a_phrase_is_written_behind_a_comma_and_a_space(prefix, completion):
+    """However much likelier the model holds it without: ",art", or a part with nothing in it."""
+    probs = {" fox": {",": 0.9}, ",": {"art": 0.8, ",": 0.19, " art": 0.001}, " art": {"": 1.0}, "art": {"": 1.0},
+             "oil": {" art": 0.5}, " ,": {"": 1.0}}
+    policy = toy_policy([" fox", ",", " art", "art", "oil", " ,", " "], probs)
+    wanted = Constraints((("c", any_of("oil art" if "oil" in prefix else "art")),))
+    found = decode(*policy, [prefix], wanted, NeurologicConfig(max_new_tokens=6))[0]
+    assert found.completion == completion and found.certificate.holds
 
 
 def test_the_users_own_words_count_wherever_they_stand():

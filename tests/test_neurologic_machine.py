@@ -179,3 +179,23 @@ def test_a_word_that_goes_on_begins_no_phrase():
     machine = compile_constraints(Constraints((("c", any_of("art")),), ("text",)), vocabulary()).tracker.machine
     _, bits = machine.read(torch.tensor(IN_WORD), torch.tensor(list(b"text, art,")))
     assert int(bits) == 1
+
+
+# Commas --------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("text", "banned"), [
+    (", art", False), (",art", True), (", art,", False), (", art , 4k", False), (",,", True), (", ,", True),
+    (",", False), (", ", False), (",4k", True), (", oil,art", False), (", oil,artist", False), (", oil,4k", True),
+    (", a,art", True), (", oil,", False)])
+def test_decoding_writes_a_space_and_a_part_behind_each_comma(text, banned):
+    """But for a comma inside a phrase, which is written as it is given: "oil,art"."""
+    wanted = (("c", any_of("art", "oil,art")), ("d", any_of("4k")))
+    assert bool(state(Constraints(wanted), "a fox" + text)[0] & BAN) == banned
+    assert bool(state(Constraints(), ", a fox,art")[0] & BAN)
+    assert not state(Constraints(wanted, own_parts=False), "a fox" + text)[0] & BAN
+
+
+@pytest.mark.parametrize(("form", "confirmed"), [("8K", 1), ("8k", 1), ("3D render", 2), ("3D Render", 2),
+                                                 ("3d Render", 2), ("3D RENDER", 0), ("35mm", 4), ("35MM", 0)])
+def test_a_letter_behind_digits_may_be_a_capital(form, confirmed):
+    wanted = (("a", any_of("8k")), ("b", any_of("3d render")), ("c", any_of("35mm")))
+    assert state(Constraints(wanted), f"a fox, {form},")[0] & ~BAN == confirmed

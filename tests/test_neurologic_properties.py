@@ -76,6 +76,11 @@ def holds(constraints, text, prefix):
     return not any(ends(phrase, text) for phrase in constraints.excluded)
 
 
+def well_spaced(prefix, completion):
+    """Say whether each comma of the completion, and one at the end of the prefix, has a space and a part behind it."""
+    return not re.search(r",[^ ]|, *,", prefix[len(prefix.rstrip(", ")):] + completion)
+
+
 def random_clause(rng, phrases, plain):
     """Return a clause of some of `phrases`; one in three counts, unless all are to be `plain`."""
     chosen = [str(phrase) for phrase in rng.choice(phrases, rng.integers(1, min(4, len(phrases)) + 1), replace=False)]
@@ -122,6 +127,7 @@ def test_two_thousand_random_constraint_sets_hold_on_the_text():
         assert found.prompt == prefix + found.completion and "\n" not in found.prompt  # the user's words to the letter
         assert not prefix[-1].isalnum() or not found.completion[:1].isalnum()
         assert holds(constraints, found.prompt, prefix), (found.prompt, constraints)
+        assert not constraints.own_parts or well_spaced(prefix, found.completion), found.prompt
         assert found.certificate.holds and np.isfinite(found.logprob)
         kinds += [len(constraints.wanted), len(constraints.excluded), constraints.ordered,
                   any(clause.capped for _, clause in constraints.wanted)]
@@ -219,7 +225,8 @@ def best_text(model, constraints, length_penalty, most_tokens):
         path = [1, *tokens, *([len(TOKENS)] if len(tokens) < most_tokens else [])]
         logprob = sum(logprobs[before][after] for before, after in itertools.pairwise(path))
         value = logprob / max(1, len(path) - 1) ** length_penalty
-        if value > best[0] and holds(constraints, " fox" + text, " fox"):
+        spaced = not constraints.own_parts or well_spaced(" fox", text)
+        if value > best[0] and spaced and holds(constraints, " fox" + text, " fox"):
             best = (value, logprob, text)
     return best[1:]
 

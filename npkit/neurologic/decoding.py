@@ -24,8 +24,8 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel,
 from transformers.generation import GenerateBeamDecoderOnlyOutput
 
 from npkit.errors import ClausesTooLong, NpkitError, PrefixTooLong
-from npkit.neurologic.constraints import BLANK, COMMAS, Certificate, Constraints, certify, find
-from npkit.neurologic.goals import FAR, set_by_prefix
+from npkit.neurologic.constraints import BLANK, COMMAS, Constraints, find
+from npkit.neurologic.goals import FAR, Certificate, certify, set_by_prefix
 from npkit.neurologic.machine import BAN, IN_WORD
 from npkit.neurologic.plans import (
     CHEAP_SETS,
@@ -272,8 +272,9 @@ def open_search(model: PreTrainedModel, vocabulary: Vocabulary, jobs: Sequence[J
     """Return what a search on `jobs` works with: the rules, the beam before its first token, the model."""
     eos, device = vocabulary.tokenizer.eos_token_id, model.device
     tracker = stack([job.tracker for job in jobs], fill_token=eos)
-    node, met, in_word = (torch.tensor([getattr(job, name) for job in jobs]) for name in ("node", "met", "in_word"))
-    rules = Rules.of(tracker, vocabulary, config, in_word.to(device))
+    node, met, in_word, need = (torch.tensor([getattr(job, name) for job in jobs])
+                                for name in ("node", "met", "in_word", "need"))
+    rules = Rules.of(tracker, vocabulary, config, in_word.to(device), need.to(device))
     beam = Beam.start((node + tracker.machine.root).to(device), met.to(device), config, eos, num_best)
     return rules, beam, Reader(model, [job.prefix_ids for job in jobs], config.num_rows, config.max_new_tokens)
 

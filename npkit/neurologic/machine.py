@@ -2,8 +2,8 @@
 
 Two automata of Aho and Corasick (1975) read every byte side by side, and a node of the machine is a pair of theirs:
 
-* the *wanted* one knows phrases in the spellings that may be written: as given, in small letters, Capitalised. Where
-  phrases are parts of their own, each begins behind a comma and counts when a comma, or the end, follows;
+* the *wanted* one knows phrases in the spellings that may be written (`written_forms`). Where phrases are parts of
+  their own, each begins behind a comma and a space, and counts when a comma, or the end, follows;
 * the *avoided* one knows banned and limited phrases in any case, as whole words wherever they stand.
 
 Were they one, a banned "dark ART" would share its nodes with a wanted "art", and "dARk" would count as written.
@@ -89,9 +89,10 @@ def compile_machine(wanted: Sequence[tuple[int, str]], limited: Sequence[tuple[i
     """Return the machine of phrases with the bits they set, and of phrases to avoid."""
     phrases = [squeeze(phrase) for _, phrase in (*wanted, *limited)]
     wanted_trie, avoided_trie, phrase_nodes = Trie(), Trie(), []
+    begins = wanted_trie.begin_parts() if own_parts else []
     for bit, phrase in wanted:
         for form in written_forms(phrase):
-            phrase_nodes.append((bit, phrase, wanted_trie.add_wanted(form, 1 << bit, own_parts)))
+            phrase_nodes.append((bit, phrase, wanted_trie.add_wanted(form, 1 << bit, begins)))
     for bit, phrase in limited:
         avoided_trie.add_avoided(squeeze(phrase), 1 << bit)
     ascii_commas = [re.sub(f"[{COMMAS}]", ",", phrase) for phrase in excluded]  # as the prefix's commas are read
@@ -100,15 +101,15 @@ def compile_machine(wanted: Sequence[tuple[int, str]], limited: Sequence[tuple[i
     used = np.unique([edge % 256 for trie in (wanted_trie, avoided_trie) for edge in trie.edges] + [COMMA])
     column, classes = columns(used)
     is_end = column_is_comma(column, len(classes)) if own_parts else classes == BREAK
-    both = wanted_trie.tables(column, classes, is_end), \
+    both = well_spaced(wanted_trie.tables(column, classes, is_end), begins, column), \
         avoided_trie.tables(column, classes, (classes == BREAK) | (classes == FOREIGN))
     proposals = propose(phrases, vocabulary)
     token_bytes = vocabulary.token_bytes[proposals].numpy()
-    start = wanted_trie.edges.get(WORD * 256 + COMMA, WORD) if own_parts else BREAK  # the beginning is as good as ","
+    start = begins[1] if own_parts else BREAK  # the beginning is as good as ", "
     machine, pairs = product(both, (start, BREAK), column, token_bytes)
     closed = both[0].closed[pairs[0]] | both[1].closed[pairs[1]]
     return Compiled(replace(machine, proposals=proposals[None]), closed, is_end[column[token_bytes[:, 0]]],
-                    phrase_nodes, wanted_trie.part_begins() if own_parts else [], pairs[0], both[0].fail)
+                    phrase_nodes, begins if wanted else [], pairs[0], both[0].fail)
 
 
 def propose(phrases: Sequence[str], vocabulary: Vocabulary) -> Tensor:
@@ -123,8 +124,13 @@ def propose(phrases: Sequence[str], vocabulary: Vocabulary) -> Tensor:
 
 @cache
 def written_forms(phrase: str) -> tuple[str, ...]:
-    """Return the spellings in which a wanted phrase may be written: as given, in small letters, Capitalised."""
-    forms = dict.fromkeys([squeeze(phrase), squeeze(phrase.lower()), string.capwords(phrase)])
+    """Return the spellings in which a wanted phrase may be written: as given, in small letters, Capitalised.
+
+    And "8k" as "8K", "3d render" as "3D render": whoever writes that has written it, and need not write it again.
+    """
+    forms = [squeeze(phrase), squeeze(phrase.lower()), string.capwords(phrase)]
+    forms += [re.sub(r"(?<=[0-9])[a-z]\b", lambda letter: letter[0].upper(), form) for form in forms]
+    forms = dict.fromkeys(forms)
     return tuple(form for form in forms if find_part(phrase, form))  # "İ" in small letters is another word to `re`
 
 
@@ -156,26 +162,28 @@ class Trie:
         self.pending, self.closed = [0] * 3, [0] * 3
         self.depth = [WORD, FOREIGN, BREAK]  # 3 a byte, and the base node: a failure link leads to a smaller one
 
-    def add_wanted(self, phrase: str, flag: int, own_part: bool) -> list[int]:
-        """Add a phrase in exactly this spelling; return the node after each of its bytes."""
-        start = WORD if own_part or not has_boundary(phrase[0]) else BREAK
-        comma = self._byte(start, COMMA) if own_part else start
-        node = self._byte(comma, ord(" ")) if own_part else start
+    def begin_parts(self) -> list[int]:
+        """Return the nodes behind a comma, and behind the space that follows it: there a part of its own begins."""
+        comma = self._byte(WORD, COMMA)
+        space = self._byte(comma, ord(" "))
+        self.edges[space * 256 + ord(" ")] = space  # and so it does where a prefix begins with a space
+        return [comma, space]
+
+    def add_wanted(self, phrase: str, flag: int, part_begins: Sequence[int]) -> list[int]:
+        """Add a phrase in exactly this spelling, as a part of its own or (no `part_begins`) as words; return the node
+        after each of its bytes.
+        """
+        node = part_begins[1] if part_begins else BREAK if has_boundary(phrase[0]) else WORD
         path = []
         for byte in phrase.encode():
             node = self._byte(node, byte)
             path.append(node)
-        if own_part:
-            self.edges[comma * 256 + phrase.encode()[0]] = path[0]  # ",phrase" is a part as well as ", phrase"
-            self.pending[self._byte(node, ord(" "))] |= flag        # and so is ", phrase ,"
-        ends = self.pending if own_part or has_boundary(phrase[-1]) else self.closed
+        if part_begins:
+            self.edges[part_begins[0] * 256 + phrase.encode()[0]] = path[0]  # ",phrase" of a prefix is a part as well
+            self.pending[self._byte(node, ord(" "))] |= flag                 # and so is ", phrase ,"
+        ends = self.pending if part_begins or has_boundary(phrase[-1]) else self.closed
         ends[node] |= flag
         return path
-
-    def part_begins(self) -> list[int]:
-        """Return the nodes behind a comma, and behind the space that follows it."""
-        comma = self.edges.get(WORD * 256 + COMMA)
-        return [] if comma is None else [comma, self._byte(comma, ord(" "))]
 
     def add_avoided(self, phrase: str, flag: int) -> None:
         """Add a phrase in any case. It begins and ends at any byte but an ASCII word byte: the safe side beside "é"."""
@@ -238,6 +246,26 @@ class Trie:
             longest = None if node == WORD else self.edges.get(back * 256 + byte)
             fail[self.edges[edge]] = class_of[byte] if longest is None else longest
         return fail
+
+
+def well_spaced(tables: Tables, part_begins: Sequence[int], column: np.ndarray) -> Tables:
+    """Return the tables of a text in which a space follows each comma, and no comma that: BAN is set elsewhere.
+
+    A comma inside a phrase is written as it is given. What a prefix has is read all the same.
+    """
+    if not part_begins:
+        return tables
+    behind = np.zeros((len(tables.fail), 2), dtype=bool)  # a comma; a comma and a space
+    behind[part_begins, [0, 1]] = True
+    for back in chains(tables.fail):
+        behind |= behind[back]
+    columns = np.arange(tables.gains.shape[1] - 1)  # without END
+    is_comma, is_space = (columns == column[ord(char)] for char in ", ")
+    begins = np.arange(len(behind))[:, None] == part_begins[0]
+    wrong = behind[:, :1] & ~is_space & (begins | ~tables.inner[:, :-1]) | behind[:, 1:] & is_comma
+    gains = tables.gains.copy()
+    gains[:, :-1] |= np.where(wrong, BAN, 0)
+    return tables._replace(gains=gains)
 
 
 def chains(fail: np.ndarray) -> Iterator[np.ndarray]:

@@ -97,20 +97,28 @@ class Rules:
     token_bytes: Tensor  # (tokens, most bytes) what the tokens write
     penalties: Tensor    # (3, tokens) NEVER for tokens that are never written, begin no word byte, begin no BREAK; or 0
     in_word: Tensor      # (sentences,) the prefix ends in a word
+    need: Tensor         # (sentences,) tokens needed behind the prefix, whose last word none may continue
 
     @classmethod
-    def of(cls, tracker: Tracker, vocabulary: Vocabulary, config: NeurologicConfig, in_word: Tensor) -> "Rules":
+    def of(cls, tracker: Tracker, vocabulary: Vocabulary, config: NeurologicConfig, in_word: Tensor,
+           need: Tensor) -> "Rules":
         first = vocabulary.first_class
         penalties = torch.stack([vocabulary.never, first != WORD, first != BREAK]) * NEVER
         device = in_word.device
         return cls(tracker.to(device), config, vocabulary.tokenizer.eos_token_id, vocabulary.token_bytes.to(device),
-                   penalties.to(device), in_word)
+                   penalties.to(device), in_word, need)
 
     def assess(self, node: Tensor, met: Tensor) -> tuple[Tensor, Tensor]:
         """Return, for hypotheses (sentences, ...), the tokens they still need and what the phrase in hand is worth."""
         tracker = self.tracker
         need, owed = tracker.plans.assess(tracker.goals, tracker.machine.pending[node], node, met)
         return need, tracker.progress.in_hand(node, owed)
+
+    def need_of(self, beam: Beam) -> Tensor:
+        """Return the tokens that each hypothesis still needs, (sentences, beams)."""
+        if beam.length == 0:
+            return self.need[:, None].expand_as(beam.node)
+        return self.assess(beam.node, beam.met)[0]
 
     def met_at_end(self, beam: Beam) -> Tensor:
         """Return the bits of each hypothesis if it ended here."""
@@ -146,7 +154,7 @@ class Rules:
         node, met = (each[..., None].expand_as(proposals).flatten(1) for each in (beam.node, beam.met))
         met = goals.gain(met, machine.next_gains[beam.node].flatten(1), machine.pending[node])
         need, _ = self.assess(machine.next_node[beam.node].flatten(1), met)
-        need_before, _ = self.assess(beam.node, beam.met)
+        need_before = self.need_of(beam)
         useful = need.view(proposals.shape) < need_before[..., None]
         future = logprobs.gather(2, proposals).masked_fill(~useful, -torch.inf).amax(-1)
         future = torch.where(need_before > 0, future, 0.0)
@@ -197,7 +205,7 @@ class Rules:
         tracker, config = self.tracker, self.config
         tokens_left = config.max_new_tokens - beam.length - 1
         need, in_hand = self.assess(candidates.node, candidates.met)
-        need_before, _ = self.assess(beam.node, beam.met)
+        need_before = self.need_of(beam)
         nearer = need < need_before.gather(1, candidates.row)
         met = tracker.goals.at_end(candidates.met, tracker.machine.pending[candidates.node])
         met_before = self.met_at_end(beam).gather(1, candidates.row)
