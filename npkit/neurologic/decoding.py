@@ -20,7 +20,13 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    SuppressTokensLogitsProcessor,
+)
 from transformers.generation import GenerateBeamDecoderOnlyOutput
 
 from npkit.errors import NpkitError, PrefixTooLong
@@ -286,7 +292,8 @@ def neurologic_generate(tokenizer: PreTrainedTokenizerBase, constraints: Constra
                        custom_generate=neurologic_generate(tokenizer, constraints))
 
     `num_beams`, `num_return_sequences`, `max_new_tokens` and `length_penalty` are generate's, the other settings
-    those of `config`. Logits processors (temperature, repetition penalty ...) raise: they would undo the promise.
+    those of `config`. Logits processors (temperature, repetition penalty ...) raise: they would undo the promise. Only
+    `suppress_tokens` may name what is never written anyway, as padding, which policies of this kit suppress.
     """
     base = config or NeurologicConfig(max_new_tokens=1)
     if base.compat:
@@ -294,16 +301,14 @@ def neurologic_generate(tokenizer: PreTrainedTokenizerBase, constraints: Constra
 
     def method(model: PreTrainedModel, input_ids: Tensor, logits_processor: LogitsProcessorList,
                generation_config: GenerationConfig, **inputs) -> Generated:
-        if logits_processor:
-            raise NpkitError("NeuroLogic decoding takes no logits processor, got "
-                             f"{', '.join(type(each).__name__ for each in logits_processor)}")
+        vocabulary = read_vocabulary(tokenizer, model.config.vocab_size)
+        _check_processors(logits_processor, vocabulary)
         num_best, beam_size = generation_config.num_return_sequences or 1, generation_config.num_beams or 1
         settings = override(base, beam_size=beam_size, length_penalty=generation_config.length_penalty,
                             max_new_tokens=generation_config.max_length - input_ids.shape[1])
         mask = inputs.get("attention_mask")  # not an argument by name, for generate would then pass it twice
         mask = torch.ones_like(input_ids) if mask is None else mask
         input_ids, mask = (each[::max(num_best, beam_size)] for each in (input_ids, mask))  # repeated for its own beams
-        vocabulary = read_vocabulary(tokenizer, model.config.vocab_size)
         room = max_tokens(model) - settings.max_new_tokens
         rows = [ids[keep.bool()].tolist() for ids, keep in zip(input_ids, mask)]
         texts = [tokenizer.decode(row) for row in rows]
@@ -316,6 +321,16 @@ def neurologic_generate(tokenizer: PreTrainedTokenizerBase, constraints: Constra
         return GenerateBeamDecoderOnlyOutput(sequences=sequences, sequences_scores=beam.best.flatten())
 
     return method
+
+
+def _check_processors(processors: LogitsProcessorList, vocabulary: Vocabulary) -> None:
+    """Raise on a processor of logits that asks for more than decoding does by itself."""
+    for processor in processors:
+        if not isinstance(processor, SuppressTokensLogitsProcessor):
+            raise NpkitError(f"NeuroLogic decoding takes no logits processor, got {type(processor).__name__}")
+        if written := [token for token in processor.suppress_tokens.tolist() if not vocabulary.never[token]]:
+            raise NpkitError(f"NeuroLogic decoding cannot suppress the token {written[0]}, which writes "
+                             f"{vocabulary.tokenizer.decode(written[:1])!r}: list phrases in `excluded` instead")
 
 
 # 3. What came out ----------------------------------------------------------------------------------------------------
