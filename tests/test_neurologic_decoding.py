@@ -1,5 +1,6 @@
 """Decoding: constraints hold on the text, the best text is found, a batch changes nothing, errors come first."""
 import itertools
+import string
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from npkit.errors import NpkitError, PrefixTooLong
 from npkit.neurologic import Constraints, any_of, decode, decode_best, find, neurologic_generate, prices
 from npkit.neurologic.constraints import INVISIBLE
 from npkit.neurologic.decoding import open_search, plan, search
+from npkit.neurologic.machine import short_forms
 from npkit.neurologic.reader import BeamCache, phrase_costs
 from npkit.neurologic.search import keep_slots, run_search, take_turns
 from npkit.neurologic.toy import toy_policy
+from npkit.neurologic.vocabulary import read_vocabulary
 from npkit.study.profiles import NeurologicConfig, PolicyConfig, SFTConfig, override
 from npkit.text.policy import build_policy, load_policy, save_policy, sequence_logprobs, token_logprobs
 from npkit.training.sft import train_sft
@@ -389,6 +392,21 @@ def test_letters_of_several_tokens_are_written_at_once(phrase):
     (at_once,) = sequence_logprobs(model, tokenizer, ["a fox"], [f", {phrase}"])
     assert found.logprob > at_once - 10 and found.certificate.holds
     assert found.prompt.lower().count(phrase.lower()) == 1
+
+
+def test_a_form_in_fewer_tokens_is_proposed_and_costs_what_it_costs():
+    texts = ["a fox, Zdzisław Beksiński, by René Magritte", "an old man, Józef Chełmoński"] * 20
+    model, tokenizer = build_policy(PolicyConfig(num_layers=2, hidden_size=32, vocab_size=600), texts, seed=0)
+    with torch.no_grad():
+        model.transformer.wte.weight.mul_(8)  # each token is dear, and three times as many are dearer
+    vocabulary = read_vocabulary(tokenizer, len(tokenizer))
+    for phrase in ("zdzisław beksiński", "rené magritte", "józef chełmoński", "chełmoński"):
+        assert short_forms(phrase, vocabulary) == (phrase, string.capwords(phrase))
+        assert short_forms(string.capwords(phrase), vocabulary) == (string.capwords(phrase),)
+        (found,) = decode(model, tokenizer, ["a fox"], Constraints((("c", any_of(phrase)),)),
+                          NeurologicConfig(max_new_tokens=40))
+        at_once = sequence_logprobs(model, tokenizer, ["a fox"] * 2, [f", {phrase}", f", {string.capwords(phrase)}"])
+        assert found.logprob > max(at_once) - 10 and max(at_once) == at_once[1]
 
 
 @pytest.mark.parametrize(("wanted", "excluded", "limit", "completion", "probability"), [

@@ -32,7 +32,7 @@ from transformers.generation import GenerateBeamDecoderOnlyOutput
 from npkit.errors import NpkitError, PrefixTooLong
 from npkit.neurologic.constraints import BLANK, COMMAS, Certificate, Constraints, certify, find
 from npkit.neurologic.goals import FAR, set_by_prefix
-from npkit.neurologic.machine import BAN, IN_WORD
+from npkit.neurologic.machine import BAN, IN_WORD, short_forms, written_forms
 from npkit.neurologic.plans import (
     CHEAP_SETS,
     LAST_TOKENS,
@@ -181,14 +181,16 @@ def weigh(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vocabulary
           jobs: Sequence[Job]) -> list[Job]:
     """Return the jobs with what the model expects the phrases of each bit to cost behind a comma, in nats.
 
-    Of the phrases of a clause the likeliest counts. Like the paper's lambda it only says which hypotheses are heard:
-    too small, and clauses are put off to the last tokens; too large, and they are written wherever they fit least.
+    Of the phrases of a clause, and of their forms, the likeliest counts. Like the paper's lambda it only says which
+    hypotheses are heard: too small, and clauses are put off to the last tokens; too large, and they are written
+    wherever they fit least.
     """
     if is_recurrent(model):
         raise no_keys_and_values(model)
     trackers = {job.tracker: job.template for job in jobs}
-    losses = phrase_costs(model, tokenizer, [phrase for template in trackers.values()
-                                             for phrase in template.wanted_phrases()])
+    losses = phrase_costs(model, tokenizer, [form for template in trackers.values()
+                                             for phrase in template.wanted_phrases()
+                                             for form in short_forms(phrase, vocabulary)])
     length = (vocabulary.token_bytes != END).sum(1).tolist()
     costs = {phrase: [(length[token], loss) for token, loss in row[:-1]] for phrase, row in losses.items()}
     comma_cost = {phrase: row[-1][1] for phrase, row in losses.items()}
@@ -204,7 +206,8 @@ def _progress(template: Template, costs: Mapping[str, Sequence[tuple[int, float]
     weight = torch.zeros_like(template.tracker.progress.weight)
     for bit, slot in enumerate(template.layout):
         if not slot.limited:
-            weight[0, bit] = comma + min(sum(cost for _, cost in costs[phrase]) for phrase in slot.phrases)
+            forms = {form for phrase in slot.phrases for form in written_forms(phrase) if form in costs}
+            weight[0, bit] = comma + min(sum(cost for _, cost in costs[form]) for form in forms)
     return Progress(shares(template.compiled, costs, weight.shape[1], comma), weight)
 
 

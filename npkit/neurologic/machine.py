@@ -6,14 +6,14 @@ Two automata of Aho and Corasick (1975) read every byte side by side, and a node
   phrases are parts of their own, each begins behind a comma and counts when a comma, or the end, follows;
 * the *avoided* one knows banned and limited phrases in any case, as whole words wherever they stand.
 
-Were they one, a banned "dark ART" would share its nodes with a wanted "art", and "dARk" would count as written. Both know
-UTF-8: bytes that are no character are banned as a phrase is, and half a character is pending until it is completed.
+Were they one, a banned "dark ART" would share its nodes with a wanted "art", and "dARk" would count as written. Both
+know UTF-8: bytes that are no character are banned as a phrase is, and half a character is pending until it is whole.
 """
 import re
 import string
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -93,7 +93,8 @@ class Compiled(NamedTuple):
     machine: Machine
     closed: np.ndarray         # (nodes,) bits of phrases that end here whatever follows
     ends_phrase: np.ndarray    # (proposals,) whether a token begins with what ends a phrase: a comma, or any BREAK
-    phrase_nodes: list[tuple[int, str, list[int]]]  # bit, phrase, and its node in the wanted automaton after each byte
+    phrase_nodes: list[tuple[int, str, str, list[int]]]  # bit, phrase, form, and the wanted automaton's nodes after
+                               # each byte of the form
     comma_nodes: list[int]     # nodes of the wanted automaton where a part begins; none where phrases are mere words
     wanted_node: np.ndarray    # (nodes,) node of the wanted automaton
     wanted_fail: np.ndarray    # (wanted nodes,) its failure links
@@ -106,7 +107,7 @@ def compile_machine(wanted: Sequence[tuple[int, str]], limited: Sequence[tuple[i
     wanted_trie, avoided_trie, phrase_nodes = Trie(), Trie(), []
     for bit, phrase in wanted:
         for form in written_forms(phrase):
-            phrase_nodes.append((bit, phrase, wanted_trie.add_wanted(form, 1 << bit, own_parts)))
+            phrase_nodes.append((bit, phrase, form, wanted_trie.add_wanted(form, 1 << bit, own_parts)))
     for bit, phrase in limited:
         avoided_trie.add_avoided(squeeze(phrase), 1 << bit)
     ascii_commas = [re.sub(f"[{COMMAS}]", ",", phrase) for phrase in excluded]  # as the prefix's commas are read
@@ -128,14 +129,15 @@ def compile_machine(wanted: Sequence[tuple[int, str]], limited: Sequence[tuple[i
 
 
 def propose(phrases: Sequence[str], vocabulary: Vocabulary) -> Tensor:
-    """Return the tokens that spell `phrases` (after a space or not, as given or in small letters), and separators.
+    """Return the tokens that spell `phrases` (after a space or not, in small letters or a short form), and separators.
 
     Then those that complete a character that is none of theirs, lest whoever has begun one be lost.
     """
     writable = (~vocabulary.never).nonzero().flatten()
     if len(writable) <= SMALL_VOCABULARY:
         return writable
-    spellings = [space + phrase for given in phrases for phrase in {given, given.lower()} for space in ("", " ")]
+    spellings = [space + phrase for given in phrases
+                 for phrase in {given.lower(), *short_forms(given, vocabulary)} for space in ("", " ")]
     token_ids = {token_id for text in (*spellings, *SEPARATORS, FILLER) for token_id in vocabulary.spell(text)}
     last_bytes = {vocabulary.ids[byte] for byte in LAST_BYTES if byte in vocabulary.ids}
     return torch.tensor(sorted(token_ids | last_bytes))
@@ -146,6 +148,14 @@ def written_forms(phrase: str) -> tuple[str, ...]:
     """Return the spellings in which a wanted phrase may be written: as given, in small letters, Capitalised."""
     forms = dict.fromkeys([squeeze(phrase), squeeze(phrase.lower()), string.capwords(phrase)])
     return tuple(form for form in forms if find_part(phrase, form))  # "İ" in small letters is another word to `re`
+
+
+@lru_cache(maxsize=50_000)
+def short_forms(phrase: str, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """Return `phrase` as given, and those of its written forms that the tokenizer spells in fewer tokens."""
+    given, *others = written_forms(phrase)
+    length = {form: len(vocabulary.tokenizer.encode(" " + form, add_special_tokens=False)) for form in (given, *others)}
+    return given, *(form for form in others if length[form] < length[given])
 
 
 def smugglers(phrases: Sequence[str], avoids: bool) -> list[str]:
