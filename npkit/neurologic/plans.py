@@ -103,7 +103,7 @@ def compile_constraints(constraints: Constraints, vocabulary: Vocabulary) -> Tem
     compiled = compile_machine(wanted, limited, constraints.excluded, constraints.own_parts, vocabulary)
     plans = plan_phrases(layout, compiled, constraints.ordered)
     goals = goals_of(constraints, layout, plans.restart[0])
-    by_bytes = {phrase: [(1, 1.0)] * len(phrase.encode()) for _, phrase, _ in compiled.phrase_nodes}
+    by_bytes = {form: [(1, 1.0)] * len(form.encode()) for _, _, form, _ in compiled.phrase_nodes}
     weight = torch.zeros(1, len(goals.bit))
     progress = Progress(shares(compiled, by_bytes, len(goals.bit)), weight)
     return Template(Tracker(compiled.machine, goals, plans, progress), compiled, layout)
@@ -113,13 +113,13 @@ def shares(compiled: Compiled, costs: Mapping[str, Sequence[tuple[int, float]]],
            comma_cost: float = 0.0) -> Tensor:
     """Return the largest share of a phrase of each bit that is written at each node, (nodes, bits).
 
-    `costs` has of each phrase the number of bytes and the cost of every token: a phrase half of whose cost is paid is
-    half written, however few letters that is. Counted in letters, a dear first token would never pay; and a dear comma
-    before a part of its own would not either, were it not paid for as well.
+    `costs` has of each phrase, and of forms that cost something else, the number of bytes and the cost of every token:
+    a phrase half of whose cost is paid is half written, however few letters that is. Counted in letters, a dear first
+    token would never pay; and a dear comma before a part of its own would not either, were it not paid for as well.
     """
     share = np.zeros((len(compiled.wanted_fail), num_bits))
-    for bit, phrase, path in compiled.phrase_nodes:
-        size, cost = (np.cumsum([0, *values]) for values in zip(*costs[phrase]))
+    for bit, phrase, form, path in compiled.phrase_nodes:
+        size, cost = (np.cumsum([0, *values]) for values in zip(*costs.get(form, costs.get(phrase))))
         written = np.arange(1, len(path) + 1) * size[-1] / len(path)
         begun = comma_cost / max(comma_cost + cost[-1], 1e-9)
         paid = begun + (1 - begun) * np.interp(written, size, cost / cost[-1] if cost[-1] > 0 else size / size[-1])

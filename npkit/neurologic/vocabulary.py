@@ -11,14 +11,38 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from npkit.errors import NpkitError
 
-WORD, FOREIGN, BREAK = 0, 1, 2  # classes of a byte: ASCII word byte, not ASCII, any other
-END = 256                       # fills up the bytes of short tokens
-MAX_TOKEN_BYTES = 32            # longer tokens are runs of dashes and debris: never written
+WORD, FOREIGN, BREAK, INSIDE = range(4)  # classes of a byte: ASCII word byte, first byte of a character that is not
+END = 256                                # ASCII, any other ASCII, later byte of a character; END fills up short tokens
+MAX_TOKEN_BYTES = 32                     # longer tokens are runs of dashes and debris: never written
 
 CONTROL = frozenset([*range(32), 127])  # a prompt is one line
 BYTE_CLASS = np.full(256, BREAK)
 BYTE_CLASS[[byte for byte in range(128) if chr(byte).isalnum() or chr(byte) == "_"]] = WORD
-BYTE_CLASS[128:] = FOREIGN
+BYTE_CLASS[128:192], BYTE_CLASS[192:] = INSIDE, FOREIGN
+
+# Beginnings of a character in UTF-8 (RFC 3629): its first bytes, those that may be second, and how many are to come.
+# The first three rows stand also for what is left after a second byte.
+HALVES = ((range(0xC2, 0xE0), range(0x80, 0xC0), 1), (range(0xE1, 0xF0), range(0x80, 0xC0), 2),
+          (range(0xF1, 0xF4), range(0x80, 0xC0), 3), (range(0xE0, 0xE1), range(0xA0, 0xC0), 2),
+          (range(0xED, 0xEE), range(0x80, 0xA0), 2), (range(0xF0, 0xF1), range(0x90, 0xC0), 3),
+          (range(0xF4, 0xF5), range(0x80, 0x90), 3))
+HALF_A_CHARACTER, NO_CHARACTER = 3, -1  # the first state of half a character; before it: WORD, FOREIGN and BREAK
+
+
+def _utf8() -> np.ndarray:
+    """Return the state (states, 257) after a byte: the last one's class behind a whole character, or a half."""
+    after = np.full((HALF_A_CHARACTER + len(HALVES), 257), NO_CHARACTER)
+    after[:, END] = np.arange(len(after))
+    after[:HALF_A_CHARACTER, :128] = BYTE_CLASS[:128]
+    for state, (first, second, to_come) in enumerate(HALVES, HALF_A_CHARACTER):
+        after[:HALF_A_CHARACTER, first] = state
+        after[state, second] = FOREIGN if to_come == 1 else HALF_A_CHARACTER + to_come - 2
+    return after
+
+
+UTF8 = _utf8()
+_, KINDS, KIND = np.unique(UTF8[:, :END], axis=1, return_index=True, return_inverse=True)  # a byte of each kind that it
+                                                                                          # tells apart; kinds of bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +50,7 @@ class Vocabulary:
     """The tokens of a byte-level tokenizer, as the bytes they write."""
     tokenizer: PreTrainedTokenizerBase
     token_bytes: Tensor  # (tokens, most bytes), filled up with END
-    first_class: Tensor  # (tokens,) WORD, FOREIGN or BREAK: what the token's first byte is
+    first_class: Tensor  # (tokens,) class of the token's first byte
     never: Tensor        # (tokens,) True for special tokens, control characters, and rows beyond the tokenizer
     ids: Mapping[bytes, int]
 
