@@ -187,6 +187,14 @@ def test_the_price_of_a_clause_is_what_leaving_it_out_saves():
     assert dear == pytest.approx(np.log(0.8 * 0.3) - np.log(0.8 * 0.1), abs=1e-3)  # without red and art: oil
 
 
+@pytest.mark.parametrize(("phrase", "banned"), [
+    ("Pokémon", "mon"), ("café", "caf"), ("piñata", "pi"), ("Straße", "e"), ("naïve", "na"), ("красный é", "красны")])
+def test_a_ban_that_is_a_piece_of_an_accented_word_lets_it_be_written(phrase, banned):
+    found = decode(*policy(), ["a fox"], Constraints((("c", any_of(phrase)),), (banned,)),
+                   NeurologicConfig(max_new_tokens=40))[0]
+    assert found.certificate.holds and not find(banned, found.prompt)
+
+
 # Counts, order, and input that is hard to write ----------------------------------------------------------------------
 def decoded(constraints, max_new_tokens=40, prefix="a fox", **settings):
     return decode(*policy(), [prefix], constraints, NeurologicConfig(max_new_tokens=max_new_tokens, **settings))[0]
@@ -442,7 +450,8 @@ def test_a_character_that_is_begun_is_completed(wanted, excluded, limit, complet
     model, tokenizer = toy_policy(tokens, {
         " fox": {",": 1.0}, ",": {first: 0.9, "": 0.06, " ": 0.04}, " ": {first: 0.01, "": 0.99},
         first: {"": 0.7, last[0]: 0.2, last[1]: 0.1}, last[0]: {"": 1.0}, last[1]: {"": 1.0}})
-    found = decode(model, tokenizer, [" fox"], Constraints(wanted, excluded), NeurologicConfig(max_new_tokens=limit))[0]
+    config = NeurologicConfig(max_new_tokens=limit, own_parts=False)
+    found = decode(model, tokenizer, [" fox"], Constraints(wanted, excluded), config)[0]
     assert found.completion == completion and found.logprob == pytest.approx(np.log(probability), abs=1e-4)
 
 

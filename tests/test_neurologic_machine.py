@@ -71,7 +71,7 @@ def test_characters_are_told_from_other_bytes_as_python_does():
 
 
 def test_half_a_character_is_pending_and_what_is_none_is_banned():
-    wanted = Constraints((("c", any_of("é", "rené")),), ("ê", "ren 城"))
+    wanted = Constraints((("c", any_of("é", "rené")),), ("ê", "ren 城"), own_parts=False)
     machine = compile_constraints(wanted, vocabulary()).tracker.machine
     for text in ("a é", "a 城, ren", "a 🔥", "a ř,", "rené, ", "a renÉ城"):
         node, written = START, text.encode()
@@ -220,6 +220,17 @@ def test_a_word_that_goes_on_begins_no_phrase():
     machine = compile_constraints(Constraints((("c", any_of("art")),), ("text",)), vocabulary()).tracker.machine
     _, bits = machine.read(torch.tensor(IN_WORD), torch.tensor(list(b"text, art,")))
     assert int(bits) == 1
+
+
+# Letters that are not ASCII -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("text", [
+    "a café,", "Pokémon,", "piñata,", "éart,", "artå,", "CAFÉ,", "жart ,", "artж,", "a caf,", "caf", "mon,", "art×,",
+    "×art,", "art÷", "art—", "—art,", "é art,", "art é", "é, art,", "ÿmon,", "art¿", "·mon,", "🔥mon,", "caf’s,"])
+def test_a_ban_beside_a_letter_that_is_not_ascii_is_what_the_finder_says(text):
+    for wanted in ((), (("c", any_of("4k×2")),)):  # "×" begins with the byte of "é"; one that was asked for is written
+        banned = bool(state(Constraints(wanted, ("caf", "mon", "pi", "art"), own_parts=False), text + " ")[0] & BAN)
+        found = any(find(phrase, text) for phrase in ("caf", "mon", "pi", "art"))
+        assert banned == (found or not wanted and bool({"×", "÷"} & set(text)))
 
 
 # Commas --------------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from npkit.neurologic.vocabulary import (
     KIND,
     KINDS,
     NO_CHARACTER,
+    NO_LETTERS,
     UTF8,
     WORD,
     Vocabulary,
@@ -110,9 +111,11 @@ def compile_machine(wanted: Sequence[tuple[int, str]], limited: Sequence[tuple[i
         for form in written_forms(phrase):
             phrase_nodes.append((bit, phrase, form, wanted_trie.add_wanted(form, 1 << bit, begins)))
     for bit, phrase in limited:
-        avoided_trie.add_avoided(squeeze(phrase), 1 << bit)
+        for ending in no_letters(phrases):
+            avoided_trie.add_avoided(squeeze(phrase) + ending, 1 << bit)
     ascii_commas = [re.sub(f"[{COMMAS}]", ",", phrase) for phrase in excluded]  # as the prefix's commas are read
-    for phrase in (*map(squeeze, [*excluded, *ascii_commas]), *smugglers(phrases, bool(excluded or limited))):
+    banned = [squeeze(phrase) + ending for phrase in {*excluded, *ascii_commas} for ending in no_letters(phrases)]
+    for phrase in (*banned, *smugglers(phrases, bool(excluded or limited))):
         avoided_trie.add_avoided(phrase, BAN)
     used = np.unique([edge % 256 for trie in (wanted_trie, avoided_trie) for edge in trie.edges] + [COMMA])
     column, byte_of = columns(used)
@@ -165,9 +168,16 @@ def short_forms(phrase: str, vocabulary: Vocabulary) -> tuple[str, ...]:
 
 
 def smugglers(phrases: Sequence[str], avoids: bool) -> list[str]:
-    """Return what is never written, lest a banned phrase be written with it: blanks other than one plain space."""
-    invisible = [char for char in INVISIBLE if avoids and not any(char in phrase for phrase in phrases)]
-    return ["  ", *SPACES, *invisible]
+    """Return what is never written, lest a banned phrase be written with it: blanks other than one plain space, and
+    what looks to a machine like a letter, as "×" after its first byte, unless one of `phrases` has it.
+    """
+    hidden = [char for char in (*INVISIBLE, *NO_LETTERS) if avoids and not any(char in phrase for phrase in phrases)]
+    return ["  ", *SPACES, *hidden]
+
+
+def no_letters(phrases: Sequence[str]) -> list[str]:
+    """Return what may follow a phrase to avoid: nothing yet, or what `phrases` have of `NO_LETTERS`."""
+    return ["", *(char for char in NO_LETTERS if any(char in phrase for phrase in phrases))]
 
 
 # 2. Phrases as paths of bytes ----------------------------------------------------------------------------------------
@@ -218,7 +228,7 @@ class Trie:
         return path
 
     def add_avoided(self, phrase: str, flag: int) -> None:
-        """Add a phrase in any case. It begins and ends at any byte but an ASCII word byte: the safe side beside "é"."""
+        """Add a phrase in any case. It begins and ends beside what is no letter, or may be none, as "城"."""
         node = FOREIGN if has_boundary(phrase[0]) else WORD
         for char in phrase:
             node = self._any_case(node, char)

@@ -7,7 +7,7 @@ from torch import Tensor
 from npkit.neurologic.machine import BAN, HALF
 from npkit.neurologic.plans import Tracker
 from npkit.neurologic.reader import Reader
-from npkit.neurologic.vocabulary import BREAK, INSIDE, WORD, Vocabulary
+from npkit.neurologic.vocabulary import BREAK, INSIDE, LETTER, WORD, Vocabulary
 from npkit.study.profiles import NeurologicConfig
 
 NEVER = -1e30  # a log-probability: so low that it counts as none; minus infinity times zero would be no number
@@ -95,7 +95,7 @@ class Rules:
     config: NeurologicConfig
     eos: int
     token_bytes: Tensor  # (tokens, most bytes) what the tokens write
-    penalties: Tensor    # (5, tokens) NEVER for tokens that are never written, begin no word byte, begin no BREAK,
+    penalties: Tensor    # (5, tokens) NEVER for tokens that are never written, begin no letter, begin no BREAK,
                          # begin inside a character, begin not inside one; or 0
     in_word: Tensor      # (sentences,) the prefix ends in a word
     need: Tensor         # (sentences,) tokens needed behind the prefix, whose last word none may continue
@@ -104,7 +104,8 @@ class Rules:
     def of(cls, tracker: Tracker, vocabulary: Vocabulary, config: NeurologicConfig, in_word: Tensor,
            need: Tensor) -> "Rules":
         first = vocabulary.first_class
-        forbidden = [vocabulary.never, first != WORD, first != BREAK, first == INSIDE, first != INSIDE]
+        forbidden = [vocabulary.never, (first != WORD) & (first != LETTER), first != BREAK,
+                     first == INSIDE, first != INSIDE]
         device = in_word.device
         return cls(tracker.to(device), config, vocabulary.tokenizer.eos_token_id, vocabulary.token_bytes.to(device),
                    (torch.stack(forbidden) * NEVER).to(device), in_word, need)

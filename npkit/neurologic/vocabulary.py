@@ -11,14 +11,23 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from npkit.errors import NpkitError
 
-WORD, FOREIGN, BREAK, INSIDE = range(4)  # classes of a byte: ASCII word byte, first byte of a character that is not
-END = 256                                # ASCII, any other ASCII, later byte of a character; END fills up short tokens
+# Classes of a byte: ASCII word byte; first byte of a character that is not ASCII, and may be a letter or not; any other
+# ASCII; later byte of a character; first byte of an accented or foreign letter.
+WORD, FOREIGN, BREAK, INSIDE, LETTER = range(5)
+END = 256                                # fills up the bytes of short tokens
 MAX_TOKEN_BYTES = 32                     # longer tokens are runs of dashes and debris: never written
 
 CONTROL = frozenset([*range(32), 127])  # a prompt is one line
 BYTE_CLASS = np.full(256, BREAK)
 BYTE_CLASS[[byte for byte in range(128) if chr(byte).isalnum() or chr(byte) == "_"]] = WORD
 BYTE_CLASS[128:192], BYTE_CLASS[192:] = INSIDE, FOREIGN
+
+# First bytes of two-byte characters that are letters, as "é" and "ж": to second bytes of the few that are none, as "×".
+LETTERS = {first: tuple(byte for byte in range(0x80, 0xC0) if not bytes([first, byte]).decode().isalnum())
+           for first in range(0xC2, 0xE0)}
+LETTERS = {first: others for first, others in LETTERS.items() if len(others) < 3}
+NO_LETTERS = [bytes([first, byte]).decode() for first, others in LETTERS.items() for byte in others]
+BYTE_CLASS[list(LETTERS)] = LETTER
 
 # Beginnings of a character in UTF-8 (RFC 3629): its first bytes, those that may be second, and how many are to come.
 # The first three rows stand also for what is left after a second byte.
@@ -30,13 +39,19 @@ HALF_A_CHARACTER, NO_CHARACTER = 3, -1  # the first state of half a character; b
 
 
 def _utf8() -> np.ndarray:
-    """Return the state (states, 257) after a byte: the last one's class behind a whole character, or a half."""
-    after = np.full((HALF_A_CHARACTER + len(HALVES), 257), NO_CHARACTER)
+    """Return the state (states, 257) after a byte: a class behind a whole character, a letter's WORD, or a half."""
+    kinds = sorted(set(LETTERS.values()))  # of letters, by those among them that are none
+    letters = HALF_A_CHARACTER + len(HALVES)
+    after = np.full((letters + len(kinds), 257), NO_CHARACTER)
     after[:, END] = np.arange(len(after))
     after[:HALF_A_CHARACTER, :128] = BYTE_CLASS[:128]
     for state, (first, second, to_come) in enumerate(HALVES, HALF_A_CHARACTER):
         after[:HALF_A_CHARACTER, first] = state
         after[state, second] = FOREIGN if to_come == 1 else HALF_A_CHARACTER + to_come - 2
+    for state, others in enumerate(kinds, letters):
+        after[:HALF_A_CHARACTER, [first for first in LETTERS if LETTERS[first] == others]] = state
+        after[state, 0x80:0xC0] = WORD
+        after[state, list(others)] = FOREIGN
     return after
 
 
