@@ -67,8 +67,8 @@ class Plans(Movable):
 @dataclass(frozen=True, eq=False)
 class Progress(Movable):
     """How far phrases are written, measured in what a model expects them to cost (`weigh` in `decoding`)."""
-    share: Tensor   # (nodes, bits) largest share written of a phrase of the bit
-    weight: Tensor  # (examples, bits) nats that writing a phrase of the bit is expected to cost; 0 until estimated
+    share: Tensor   # (nodes, bits) largest share written of a phrase of the bit; 0 until a model has been asked
+    weight: Tensor  # (examples, bits) nats that writing a phrase of the bit is expected to cost; 0 until then
 
     def in_hand(self, node: Tensor, owed: Tensor) -> Tensor:
         """Return what the phrase in hand is worth, in nats: its weight by the share of it that is written."""
@@ -103,9 +103,7 @@ def compile_constraints(constraints: Constraints, vocabulary: Vocabulary) -> Tem
     compiled = compile_machine(wanted, limited, constraints.excluded, constraints.own_parts, vocabulary)
     plans = plan_phrases(layout, compiled, constraints.ordered)
     goals = goals_of(constraints, layout, plans.restart[0])
-    by_bytes = {form: [(1, 1.0)] * len(form.encode()) for _, _, form, _ in compiled.phrase_nodes}
-    weight = torch.zeros(1, len(goals.bit))
-    progress = Progress(shares(compiled, by_bytes, len(goals.bit)), weight)
+    progress = Progress(torch.zeros(len(compiled.closed), len(goals.bit)), torch.zeros(1, len(goals.bit)))
     return Template(Tracker(compiled.machine, goals, plans, progress), compiled, layout)
 
 
