@@ -15,11 +15,10 @@ from npkit.errors import NpkitError, PrefixTooLong
 from npkit.neurologic import Constraints, any_of, decode, decode_best, find, neurologic_generate, prices
 from npkit.neurologic.constraints import INVISIBLE
 from npkit.neurologic.decoding import open_search, plan, search
-from npkit.neurologic.machine import short_forms
 from npkit.neurologic.reader import BeamCache, phrase_costs
 from npkit.neurologic.search import keep_slots, run_search, take_turns
 from npkit.neurologic.toy import toy_policy
-from npkit.neurologic.vocabulary import read_vocabulary
+from npkit.neurologic.vocabulary import read_vocabulary, short_forms
 from npkit.study.profiles import NeurologicConfig, PolicyConfig, SFTConfig, override
 from npkit.text.policy import build_policy, load_policy, save_policy, sequence_logprobs, token_logprobs
 from npkit.training.sft import train_sft

@@ -9,10 +9,20 @@ import torch
 from npkit.errors import NpkitError
 from npkit.neurologic.constraints import Constraints, any_of, find
 from npkit.neurologic.goals import FAR
-from npkit.neurologic.machine import BAN, HALF, IN_WORD, SPACES, START, spellings, written_forms
+from npkit.neurologic.machine import BAN, HALF, IN_WORD, START
 from npkit.neurologic.plans import compile_constraints, stack
 from npkit.neurologic.toy import toy_policy
-from npkit.neurologic.vocabulary import BYTE_CLASS, HALF_A_CHARACTER, NO_CHARACTER, UTF8, WORD, read_vocabulary
+from npkit.neurologic.vocabulary import (
+    BYTE_CLASS,
+    HALF_A_CHARACTER,
+    NO_CHARACTER,
+    SPACES,
+    UTF8,
+    WORD,
+    read_vocabulary,
+    spellings,
+    written_forms,
+)
 from npkit.text.policy import train_tokenizer
 
 TEXTS = ["a fox, oil painting, highly detailed, concept art", "trending on artstation, art nouveau, 4k, 8k texture",

@@ -32,7 +32,7 @@ from transformers.generation import GenerateBeamDecoderOnlyOutput
 from npkit.errors import NpkitError, PrefixTooLong
 from npkit.neurologic.constraints import BLANK, COMMAS, Constraints, find
 from npkit.neurologic.goals import FAR, Certificate, certify, set_by_prefix
-from npkit.neurologic.machine import BAN, IN_WORD, short_forms, written_forms
+from npkit.neurologic.machine import BAN, IN_WORD
 from npkit.neurologic.plans import (
     CHEAP_SETS,
     LAST_TOKENS,
@@ -46,7 +46,7 @@ from npkit.neurologic.plans import (
 )
 from npkit.neurologic.reader import Reader, no_keys_and_values, phrase_costs
 from npkit.neurologic.search import Beam, Rules, run_search
-from npkit.neurologic.vocabulary import BREAK, END, Vocabulary, read_vocabulary
+from npkit.neurologic.vocabulary import BREAK, END, Vocabulary, read_vocabulary, short_forms, written_forms
 from npkit.study.profiles import NeurologicConfig, override
 from npkit.text.characters import is_unicode
 from npkit.text.policy import batches, evaluating, is_recurrent, max_tokens

@@ -10,10 +10,8 @@ Were they one, a banned "dark ART" would share its nodes with a wanted "art", an
 know UTF-8: bytes that are no character are banned as a phrase is, and half a character is pending until it is whole.
 """
 import re
-import string
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache, lru_cache
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -21,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from npkit.neurologic.constraints import COMMAS, INVISIBLE, find_part, has_boundary, squeeze
+from npkit.neurologic.constraints import COMMAS, has_boundary, squeeze
 from npkit.neurologic.vocabulary import (
     BREAK,
     BYTE_CLASS,
@@ -31,10 +29,14 @@ from npkit.neurologic.vocabulary import (
     KIND,
     KINDS,
     NO_CHARACTER,
-    NO_LETTERS,
     UTF8,
     WORD,
     Vocabulary,
+    no_letters,
+    short_forms,
+    smugglers,
+    spellings,
+    written_forms,
 )
 
 BAN = 1 << 62   # the bit of what is never written: a banned phrase, bytes that are no character
@@ -45,7 +47,6 @@ SEPARATORS, FILLER = (",", ";", ".", " -", " "), "s"  # what may stand between p
 SMALL_VOCABULARY = 64  # of so few tokens all are proposed
 LAST_BYTES = (b"\xbf", b"\x80")  # one or the other completes any half of a character
 STATE_AFTER = UTF8.tolist()  # read byte by byte faster than an array
-SPACES = [char for char in map(chr, range(0x3001)) if char.isspace() and not char.isascii()]
 
 
 class Movable:
@@ -146,39 +147,6 @@ def propose(phrases: Sequence[str], vocabulary: Vocabulary) -> Tensor:
     token_ids = {token_id for text in (*spellings, *SEPARATORS, FILLER) for token_id in vocabulary.spell(text)}
     last_bytes = {vocabulary.ids[byte] for byte in LAST_BYTES if byte in vocabulary.ids}
     return torch.tensor(sorted(token_ids | last_bytes))
-
-
-@cache
-def written_forms(phrase: str) -> tuple[str, ...]:
-    """Return the spellings in which a wanted phrase may be written: as given, in small letters, Capitalised.
-
-    And "8k" as "8K", "3d render" as "3D render": whoever writes that has written it, and need not write it again.
-    """
-    forms = [squeeze(phrase), squeeze(phrase.lower()), string.capwords(phrase)]
-    forms += [re.sub(r"(?<=[0-9])[a-z]\b", lambda letter: letter[0].upper(), form) for form in forms]
-    forms = dict.fromkeys(forms)
-    return tuple(form for form in forms if find_part(phrase, form))  # "İ" in small letters is another word to `re`
-
-
-@lru_cache(maxsize=50_000)
-def short_forms(phrase: str, vocabulary: Vocabulary) -> tuple[str, ...]:
-    """Return `phrase` as given, and those of its written forms that the tokenizer spells in fewer tokens."""
-    given, *others = written_forms(phrase)
-    length = {form: len(vocabulary.tokenizer.encode(" " + form, add_special_tokens=False)) for form in (given, *others)}
-    return given, *(form for form in others if length[form] < length[given])
-
-
-def smugglers(phrases: Sequence[str], avoids: bool) -> list[str]:
-    """Return what is never written, lest a banned phrase be written with it: blanks other than one plain space, and
-    what looks to a machine like a letter, as "×" after its first byte, unless one of `phrases` has it.
-    """
-    hidden = [char for char in (*INVISIBLE, *NO_LETTERS) if avoids and not any(char in phrase for phrase in phrases)]
-    return ["  ", *SPACES, *hidden]
-
-
-def no_letters(phrases: Sequence[str]) -> list[str]:
-    """Return what may follow a phrase to avoid: nothing yet, or what `phrases` have of `NO_LETTERS`."""
-    return ["", *(char for char in NO_LETTERS if any(char in phrase for phrase in phrases))]
 
 
 # 2. Phrases as paths of bytes ----------------------------------------------------------------------------------------
@@ -333,18 +301,6 @@ def columns(used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     column = np.array([*KIND, len(byte_of) - 1])
     column[used] = range(len(KINDS), len(byte_of) - 1)
     return column, byte_of
-
-
-@cache
-def spellings(char: str) -> tuple[bytes, ...]:
-    """Return the bytes of a character in any case, the shortest first; to `re`, "k" is also the Kelvin sign."""
-    found = {char, *re.findall(re.escape(char), _cased(), re.IGNORECASE)}
-    return tuple(sorted((each.encode() for each in found), key=lambda each: (len(each), each)))
-
-
-@cache
-def _cased() -> str:
-    return "".join(char for char in map(chr, range(0x20000)) if char.lower() != char.upper())
 
 
 # 3. Two automata as one ----------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
-"""Vocabulary: the tokens of a byte-level tokenizer as the bytes they write."""
-from collections.abc import Mapping
+"""Vocabulary: the tokens of a byte-level tokenizer as the bytes they write, and the spellings of phrases."""
+import re
+import string
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -10,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from npkit.errors import NpkitError
+from npkit.neurologic.constraints import INVISIBLE, find_part, squeeze
 
 # Classes of a byte: ASCII word byte; first byte of a character that is not ASCII, and may be a letter or not; any other
 # ASCII; later byte of a character; first byte of an accented or foreign letter.
@@ -21,6 +24,8 @@ CONTROL = frozenset([*range(32), 127])  # a prompt is one line
 BYTE_CLASS = np.full(256, BREAK)
 BYTE_CLASS[[byte for byte in range(128) if chr(byte).isalnum() or chr(byte) == "_"]] = WORD
 BYTE_CLASS[128:192], BYTE_CLASS[192:] = INSIDE, FOREIGN
+
+SPACES = [char for char in map(chr, range(0x3001)) if char.isspace() and not char.isascii()]
 
 # First bytes of two-byte characters that are letters, as "é" and "ж": to second bytes of the few that are none, as "×".
 LETTERS = {first: tuple(byte for byte in range(0x80, 0xC0) if not bytes([first, byte]).decode().isalnum())
@@ -118,3 +123,49 @@ def _bytes_of(token: str) -> bytes:
         raise NpkitError(f"token {token!r} is not spelled in bytes: NeuroLogic decoding takes byte-level tokenizers, "
                          "such as GPT-2's")
     return bytes(alphabet[char] for char in token)
+
+
+# Forms and spellings --------------------------------------------------------------------------------------------------
+@cache
+def written_forms(phrase: str) -> tuple[str, ...]:
+    """Return the spellings in which a wanted phrase may be written: as given, in small letters, Capitalised.
+
+    And "8k" as "8K", "3d render" as "3D render": whoever writes that has written it, and need not write it again.
+    """
+    forms = [squeeze(phrase), squeeze(phrase.lower()), string.capwords(phrase)]
+    forms += [re.sub(r"(?<=[0-9])[a-z]\b", lambda letter: letter[0].upper(), form) for form in forms]
+    forms = dict.fromkeys(forms)
+    return tuple(form for form in forms if find_part(phrase, form))  # "İ" in small letters is another word to `re`
+
+
+@lru_cache(maxsize=50_000)
+def short_forms(phrase: str, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """Return `phrase` as given, and those of its written forms that the tokenizer spells in fewer tokens."""
+    given, *others = written_forms(phrase)
+    length = {form: len(vocabulary.tokenizer.encode(" " + form, add_special_tokens=False)) for form in (given, *others)}
+    return given, *(form for form in others if length[form] < length[given])
+
+
+def smugglers(phrases: Sequence[str], avoids: bool) -> list[str]:
+    """Return what is never written, lest a banned phrase be written with it: blanks other than one plain space, and
+    what looks to a machine like a letter, as "×" after its first byte, unless one of `phrases` has it.
+    """
+    hidden = [char for char in (*INVISIBLE, *NO_LETTERS) if avoids and not any(char in phrase for phrase in phrases)]
+    return ["  ", *SPACES, *hidden]
+
+
+def no_letters(phrases: Sequence[str]) -> list[str]:
+    """Return what may follow a phrase to avoid: nothing yet, or what `phrases` have of `NO_LETTERS`."""
+    return ["", *(char for char in NO_LETTERS if any(char in phrase for phrase in phrases))]
+
+
+@cache
+def spellings(char: str) -> tuple[bytes, ...]:
+    """Return the bytes of a character in any case, the shortest first; to `re`, "k" is also the Kelvin sign."""
+    found = {char, *re.findall(re.escape(char), _cased(), re.IGNORECASE)}
+    return tuple(sorted((each.encode() for each in found), key=lambda each: (len(each), each)))
+
+
+@cache
+def _cased() -> str:
+    return "".join(char for char in map(chr, range(0x20000)) if char.lower() != char.upper())
