@@ -135,8 +135,8 @@ def plan_phrases(layout: Sequence[Slot], compiled: Compiled, ordered: bool) -> P
     done_there = ends & (not ordered)  # at once with the phrase before it
     restart = np.where(done_there | ~ends.any(1, keepdims=True), 0, end_first).max(0)  # behind any other phrase
     table = torch.from_numpy
-    return Plans(any_first=table(any_first - restart), end_first=table(end_first - restart), escape=table(escape),
-                 restart=table(restart)[None], exact=torch.full((1,), FAR).short(),
+    first = (table(each - restart).int() for each in (any_first, end_first))  # `amin` is ten times slower on 64 bits
+    return Plans(*first, escape=table(escape), restart=table(restart)[None], exact=torch.full((1,), FAR).short(),
                  exact_base=torch.zeros(len(any_first), dtype=torch.long), exact_sets=torch.zeros(1, 0).long())
 
 
