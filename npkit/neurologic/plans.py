@@ -117,7 +117,7 @@ def shares(compiled: Compiled, costs: Mapping[str, Sequence[tuple[int, float]]],
     """
     share = np.zeros((len(compiled.wanted_fail), num_bits))
     for bit, phrase, form, path in compiled.phrase_nodes:
-        size, cost = (np.cumsum([0, *values]) for values in zip(*costs.get(form, costs.get(phrase))))
+        size, cost = (np.cumsum([0, *values]) for values in zip(*costs[form if form in costs else phrase]))
         written = np.arange(1, len(path) + 1) * size[-1] / len(path)
         begun = comma_cost / max(comma_cost + cost[-1], 1e-9)
         paid = begun + (1 - begun) * np.interp(written, size, cost / cost[-1] if cost[-1] > 0 else size / size[-1])
