@@ -398,6 +398,7 @@ def test_generate_takes_policies_as_training_writes_them(tmp_path):
 
 @pytest.mark.parametrize(("settings", "said"), [
     ({"repetition_penalty": 1.2}, "takes no logits processor, got RepetitionPenaltyLogitsProcessor"),
+    ({"suppress_tokens": [0, 1]}, "cannot suppress the token 0, which writes '<.endoftext.>'"),
     ({"suppress_tokens": [1, 9]}, "cannot suppress the token 9, which writes '.': list phrases in `excluded` instead")])
 def test_generate_refuses_what_would_undo_the_promise(settings, said):
     model, tokenizer = policy()

@@ -329,10 +329,12 @@ def neurologic_generate(tokenizer: PreTrainedTokenizerBase, constraints: Constra
 
 def _check_processors(processors: LogitsProcessorList, vocabulary: Vocabulary) -> None:
     """Raise on a processor of logits that asks for more than decoding does by itself."""
+    eos = vocabulary.tokenizer.eos_token_id
     for processor in processors:
         if not isinstance(processor, SuppressTokensLogitsProcessor):
             raise NpkitError(f"NeuroLogic decoding takes no logits processor, got {type(processor).__name__}")
-        if written := [token for token in processor.suppress_tokens.tolist() if not vocabulary.never[token]]:
+        tokens = processor.suppress_tokens.tolist()
+        if written := [token for token in tokens if token == eos or not vocabulary.never[token]]:
             raise NpkitError(f"NeuroLogic decoding cannot suppress the token {written[0]}, which writes "
                              f"{vocabulary.tokenizer.decode(written[:1])!r}: list phrases in `excluded` instead")
 
