@@ -285,9 +285,9 @@ def _check_parts(wanted: Sequence[tuple[str, Clause]]) -> None:
                 raise NpkitError(f"a required phrase is a part of its own between commas, and {literal.phrase!r} "
                                  f"({category}) has nothing on one side of a comma")
     for (category, clause), (other, second) in permutations(wanted, 2):
-        for literal, part in product(clause, second):
-            inside = literal.phrase.lower().split() != part.phrase.lower().split()
-            if inside and re.search(f"[{COMMAS}]", literal.phrase) and find_part(part.phrase, literal.phrase):
+        for literal, part in product((each for each in clause if re.search(f"[{COMMAS}]", each.phrase)), second):
+            same = literal.phrase.lower().split() == part.phrase.lower().split()
+            if not same and find_part(part.phrase, literal.phrase):
                 raise NpkitError(f"each clause takes words of its own: {part.phrase!r} ({other}) is a part of "
                                  f"{literal.phrase!r} ({category})")
 
