@@ -368,14 +368,14 @@ def test_generate_gives_what_decode_gives():
     constraints = Constraints((("c", any_of("oil painting", "4k")), ("d", any_of("artstation"))), ("e",))
     texts = ["a fox", "trending on a cat"]
     inputs = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left")
-    output = model.generate(**inputs, num_beams=4, max_new_tokens=16, num_return_sequences=2, length_penalty=0.0,
+    output = model.generate(**inputs, num_beams=6, max_new_tokens=16, num_return_sequences=2, length_penalty=0.0,
                             custom_generate=neurologic_generate(tokenizer, constraints), return_dict_in_generate=True)
     assert output.sequences.shape == (4, inputs["input_ids"].shape[1] + 16)
-    config = NeurologicConfig(max_new_tokens=16, beam_size=4)
+    config = NeurologicConfig(max_new_tokens=16, beam_size=6)
     expected = [each for row in decode_best(model, tokenizer, texts, constraints, config, 2) for each in row]
     assert tokenizer.batch_decode(output.sequences, skip_special_tokens=True) == [each.prompt for each in expected]
     np.testing.assert_allclose(output.sequences_scores, [each.logprob for each in expected], rtol=1e-4)
-    plain = model.generate(**tokenizer("a fox", return_tensors="pt"), num_beams=4, max_new_tokens=16,
+    plain = model.generate(**tokenizer("a fox", return_tensors="pt"), num_beams=6, max_new_tokens=16,
                            length_penalty=0.0, custom_generate=neurologic_generate(tokenizer, constraints))
     assert tokenizer.decode(plain[0], skip_special_tokens=True) == expected[0].prompt
 
