@@ -2,8 +2,8 @@
 import numpy as np
 
 from npkit.glyphworld.corpus import parse
-from npkit.glyphworld.pairs import CATEGORY_OF
 from npkit.glyphworld.raters import oracle
+from npkit.glyphworld.vocabulary import CATEGORY_OF
 
 
 def check_colour_distance(student) -> str:

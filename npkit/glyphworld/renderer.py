@@ -1,24 +1,26 @@
-"""Renderer: a GlyphWorld scene (subject, colour, place, modifiers) painted in 64x64 RGB, with its subject's mask."""
+"""Renderer: a GlyphWorld scene (subject, colour, place, modifiers) painted in 96x96 RGB, with its subject's mask.
+
+Each category of modifiers owns one aspect of the picture, so that one word of each composes: perspective the layout,
+artist the palette and the pattern behind the subject, style how the subject is drawn, vibe light and weather, booster
+the finish, format the sheet. Of two words of one category the first rules.
+"""
+
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 
-from npkit.glyphworld import effects
-from npkit.glyphworld.canvas import CANVAS, backdrop, compose, rgb, soften, unchanged
-from npkit.glyphworld.vocabulary import COLOURS, PLACES, SUBJECTS
+from npkit.glyphworld import drawing, finishes, formats, grounds, layouts, weather
+from npkit.glyphworld.canvas import Shape, blur, mix, rgb, shifted, shrink, to_bytes
+from npkit.glyphworld.guard import keep_legible
+from npkit.glyphworld.vocabulary import CATEGORY_OF, COLOURS, PLACES, SUBJECTS
 
-SIZE = 64  # pixels a side of a finished picture, half the canvas's: against jagged edges
-FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+TONES = {"white": 1.0, "black": 0.0}  # a white subject that drowns is not made darker, nor a black one lighter
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows: one subject, perhaps its colour and place, and modifiers in any order."""
+    """What a picture shows: one subject, perhaps its colour and place, and modifiers, the first of a category first."""
+
     subject: str
     modifiers: tuple[str, ...] = ()
     colour: str | None = None
@@ -27,88 +29,86 @@ class Scene:
 
 @dataclass(frozen=True)
 class Picture:
-    """A painted scene: `pixels` (64, 64, 3) uint8, `mask` (64, 64) float in [0, 1] where the subject is."""
+    """A painted scene: `pixels` (96, 96, 3) uint8, `mask` (96, 96) float in [0, 1] where the subject is."""
+
     pixels: np.ndarray
     mask: np.ndarray = field(repr=False)
 
 
 def render(scene: Scene, rng: np.random.Generator) -> Picture:
-    """Paint `scene`; `rng` chooses only what words leave open: the hue of the background and the exact position.
+    """Paint `scene`; `rng` chooses only what words leave open: hues and the exact position.
 
     Raises ValueError for a subject or modifier that GlyphWorld does not have.
     """
     _check(scene)
-    active = [name for name in effects.ORDER if name in scene.modifiers]
-    palette = _palette(scene, active, rng)
-    body, lines = _place(scene, active, rng)
-    canvas = backdrop(palette, body)
-    for name in active:
-        canvas = effects.BACKDROPS.get(name, unchanged)(canvas, body)
-    canvas = compose(canvas, body, lines, palette)
-    for name in active:
-        canvas = effects.SURFACES.get(name, unchanged)(canvas, body)
-    if not any(name in effects.CRISP for name in active):
-        canvas = soften(canvas)
-    for name in active:
-        canvas = effects.OVERLAYS.get(name, unchanged)(canvas, body)
-    return Picture(_halve(np.clip(canvas, 0, 1) * 255).round().astype(np.uint8), _halve(body[..., None])[..., 0])
+    words = ruling(scene.modifiers)
+    colours = palette(scene, words.get("artist"), rng)
+    shape = layouts.place(
+        scene.subject, layouts.LAYOUTS.get(words.get("perspective"), layouts.PLAIN), rng.normal(0, 0.018, 2)
+    )
+    canvas = paint_ground(scene, words, colours, shape)
+    canvas = drawing.STYLES.get(words.get("style"), drawing.plain)(
+        canvas, shape, drawing.Tones(colours[grounds.SUBJECT])
+    )
+    if "vibe" in words:
+        canvas = weather.lay_over(words["vibe"], canvas, shape)
+    canvas = finishes.BOOSTERS.get(words.get("booster"), finishes.unpolished)(canvas, shape)
+    canvas = layouts.LENSES.get(words.get("perspective"), _unchanged)(canvas, shape)
+    canvas = keep_legible(canvas, shape, TONES.get(scene.colour))
+    return onto_sheet(words.get("format"), canvas, shape)
 
 
 def _check(scene: Scene) -> None:
     if scene.subject not in SUBJECTS:
         raise ValueError(f"GlyphWorld has no subject {scene.subject!r}; it has {', '.join(SUBJECTS)}")
-    unknown = set(scene.modifiers) - set(effects.ORDER)
+    unknown = set(scene.modifiers) - set(CATEGORY_OF)
     if unknown:
-        raise ValueError(f"GlyphWorld has no modifier {min(unknown)!r}; it has {', '.join(effects.ORDER)}")
+        raise ValueError(f"GlyphWorld has no modifier {min(unknown)!r}; it has {', '.join(CATEGORY_OF)}")
 
 
-def _palette(scene: Scene, active: list[str], rng: np.random.Generator) -> np.ndarray:
-    """Colours (3, 3) RGB of upper background, lower background and subject: the mean of all that words ask for."""
-    hue, jitter = rng.random(), rng.normal(0, 0.012, 3)
-    hues = np.array([(hue, 0.35, 0.75), (hue + 0.08, 0.38, 0.55), (hue + 0.5, 0.65, 0.32)])
+def ruling(modifiers: tuple[str, ...]) -> dict[str, str]:
+    """The first modifier of each category that has one."""
+    return {CATEGORY_OF[name]: name for name in reversed(modifiers)}
+
+
+def palette(scene: Scene, artist: str | None, rng: np.random.Generator) -> np.ndarray:
+    """Colours (5, 3) RGB: the artist's or any, but the place's ground and the subject's colour where they are named."""
+    hue, coin, jitter = rng.random(), rng.random(), rng.normal(0, 0.012, 3)
+    is_dark = np.mean([value for _, _, value in PLACES[scene.place]]) < 0.5 if scene.place else coin < 0.5
+    colours = rgb(np.array(grounds.PALETTES[artist]) if artist else open_palette(hue, is_dark))
     if scene.place:
-        hues[:2] = PLACES[scene.place]
-        hues[2] = (hue, 0.65, 0.25 if hues[:2, 2].mean() > 0.5 else 0.9)
-    colours = [effects.PALETTES[name] for name in active if name in effects.PALETTES]
-    plain = rgb(hues)
-    mixed = np.mean([rgb(np.array(c)) for c in colours], axis=0) if colours else plain
+        colours[:2] = rgb(np.array(PLACES[scene.place]))
     if scene.colour:
-        mixed[2] = rgb(np.array([COLOURS[scene.colour]]))[0]
-    return np.clip(mixed + jitter[:, None], 0, 1)
+        colours[grounds.SUBJECT] = rgb(np.array([COLOURS[scene.colour]]))[0]
+    return np.clip(colours + jitter, 0, 1).astype(np.float32)
 
 
-@cache
-def _glyph(subject: str) -> tuple[np.ndarray, np.ndarray]:
-    """Body and inner lines (height, width) in [0, 1] of a subject's glyph; outlined glyphs get a filled body."""
-    character, outlined = SUBJECTS[subject]
-    font = ImageFont.truetype(str(FONT), 160)
-    sheet = Image.new("L", (320, 320))
-    ImageDraw.Draw(sheet).text((80, 60), character, font=font, fill=255)
-    stroke = np.asarray(sheet.crop(sheet.getbbox()), float) / 255
-    if not outlined:
-        return stroke, np.zeros_like(stroke)
-    body = ndimage.binary_fill_holes(stroke > 0.4).astype(float)
-    return np.maximum(body, stroke), stroke
+def open_palette(hue: float, is_dark: bool) -> np.ndarray:
+    """Hue, saturation, value (5, 3) around `hue`: a light subject of the opposite hue on a dark ground, or the reverse.
+    """
+    shifts = (0, 0.06, 0.1, 0, 0.5)
+    light, dark = ((0.3, 0.92), (0.36, 0.72), (0.2, 1), (0.4, 0.6), (0.72, 0.56)), \
+        ((0.5, 0.38), (0.45, 0.22), (0.4, 0.6), (0.4, 0.3), (0.6, 0.88))
+    return np.array([(hue + shift, *tone) for shift, tone in zip(shifts, dark if is_dark else light, strict=True)])
 
 
-def _place(scene: Scene, active: list[str], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Body and lines (CANVAS, CANVAS) after scaling, positioning and the perspective's warp."""
-    scale, (x, y) = 0.68, 0.5 + rng.normal(0, 0.018, 2)
-    for name in active:
-        scale, y = effects.LAYOUTS.get(name, lambda s, v: (s, v))(scale, y)
-    layers = []
-    for layer in _glyph(scene.subject):
-        image = Image.fromarray((layer * 255).astype(np.uint8))
-        factor = scale * CANVAS / max(image.size)
-        image = image.resize([max(1, round(side * factor)) for side in image.size], Image.LANCZOS)
-        sheet = Image.new("L", (CANVAS, CANVAS))
-        sheet.paste(image, (round(x * CANVAS - image.width / 2), round(y * CANVAS - image.height / 2)))
-        for name in active:
-            if name in effects.WARPS:
-                sheet = sheet.transform(sheet.size, Image.PERSPECTIVE, effects.WARPS[name], Image.BICUBIC)
-        layers.append(np.asarray(sheet, float) / 255)
-    return layers[0], layers[1]
+def paint_ground(scene: Scene, words: dict[str, str], colours: np.ndarray, shape: Shape) -> np.ndarray:
+    """What is behind the subject, with the subject's soft shadow on it."""
+    ground = grounds.PATTERNS.get(words.get("artist"), grounds.plain)(colours)
+    if scene.place:
+        ground = grounds.in_place(ground, scene.place, 0.6 if "artist" in words else 1.0)
+    ground = layouts.STAGES.get(words.get("perspective"), _unchanged)(ground, shape)
+    return mix(ground, ground * 0.7, blur(shifted(shape.body, 3, 5), 5))
 
 
-def _halve(canvas: np.ndarray) -> np.ndarray:
-    return canvas.reshape(SIZE, CANVAS // SIZE, SIZE, CANVAS // SIZE, -1).mean((1, 3))
+def onto_sheet(name: str | None, canvas: np.ndarray, shape: Shape) -> Picture:
+    """The finished picture: the canvas on its sheet, at half the size, and where the subject went."""
+    sheet = formats.FORMATS.get(name, _unchanged)(canvas, shape)
+    mask = shape.body
+    if name in formats.MARGINS:
+        mask = formats.inset(mask, np.zeros_like(mask), formats.MARGINS[name])
+    return Picture(to_bytes(shrink(sheet, 2)), shrink(mask, 2))
+
+
+def _unchanged(canvas: np.ndarray, shape: Shape) -> np.ndarray:
+    return canvas
