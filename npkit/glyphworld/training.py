@@ -1,4 +1,4 @@
-"""Training loop of GlyphWorld's own models: AdamW, a rate that rises, stays and falls, averaged weights, checkpoints."""
+"""Training loop of GlyphWorld's models: AdamW, a rate that rises, stays and falls, averaged weights and checkpoints."""
 import math
 import os
 import time
