@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from npkit.glyphworld import corpus
-from npkit.glyphworld.dataset import NUM_MODIFIERS, caption, sample_scene
-from npkit.glyphworld.pairs import PAIRS, affinity
-from npkit.glyphworld.renderer import Scene
+from npkit.glyphworld.painting.renderer import Scene
+from npkit.glyphworld.people.pairs import PAIRS, affinity
+from npkit.glyphworld.training.dataset import NUM_MODIFIERS, caption, sample_scene
 from npkit.glyphworld.vocabulary import CATEGORIES, CATEGORY_OF, MODIFIERS
 from npkit.text import keywords
 

@@ -10,12 +10,16 @@ from diffusers import StableDiffusionPipeline
 from torch import nn
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from npkit.glyphworld import autoencoder, diffusion, judge_training, measure, train, training, votes
-from npkit.glyphworld.diffusion import build_tokenizer, encode_text, learn_tokenizer
-from npkit.glyphworld.eye import Eye, save_eye, to_signed
-from npkit.glyphworld.public import utility
-from npkit.glyphworld.renderer import Scene, render
-from npkit.glyphworld.training import Machine
+from npkit.glyphworld import measure, train
+from npkit.glyphworld.painting.renderer import Scene, render
+from npkit.glyphworld.people import votes
+from npkit.glyphworld.people.eye import Eye, save_eye, to_signed
+from npkit.glyphworld.people.public import utility
+from npkit.glyphworld.training import autoencoder, diffusion
+from npkit.glyphworld.training import judges as judge_training
+from npkit.glyphworld.training import loop as training
+from npkit.glyphworld.training.diffusion import build_tokenizer, encode_text, learn_tokenizer
+from npkit.glyphworld.training.loop import Machine
 from npkit.glyphworld.vocabulary import CATEGORY_OF, MODIFIERS, SUBJECTS
 
 
@@ -63,15 +67,14 @@ def test_raters_are_asked_for_shares_of_their_votes():
     assert (shares * judge_training.NUM_RATERS % 1 == 0).all()
 
 
-def test_words_of_a_prompt_and_a_picture_that_shows_them():
+def test_words_of_a_prompt_and_a_picture_that_shows_them(monkeypatch):
     words = list(judge_training.WORDS)
     present = judge_training.words_present(["a red cat, pixel art, photograph, by claude monet", "a moon"])
     assert [[words[i] for i in row.nonzero().flatten()] for row in present] == [
         ["claude monet", "pixel art", "cat"], ["moon"]]
-    tokenizer = build_tokenizer(words)
-    clip, ids = judge_training.build_clip(tokenizer, seed=0).eval(), encode_text(tokenizer, words)
-    texts = judge_training.embed_texts(clip, ids)
-    fitting, other = (judge_training.word_loss(clip, texts[[words.index(word)]], ids, present[1:])
+    each = torch.eye(len(words))  # a CLIP that gives every word a direction of its own
+    monkeypatch.setattr(judge_training, "embed_texts", lambda clip, input_ids: each[input_ids])
+    fitting, other = (judge_training.word_loss(None, each[[words.index(word)]], torch.arange(len(words)), present[1:])
                       for word in ("moon", "cat"))
     assert fitting < other
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from npkit.errors import NpkitError
-from npkit.glyphworld.renderer import Scene, render
+from npkit.glyphworld.painting.renderer import Scene, render
 from npkit.scoring.images import load_image_model
 from npkit.study.profiles import ImagesConfig
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from npkit.glyphworld import eye as eyes
-from npkit.glyphworld import public, tastes
-from npkit.glyphworld.eye import HEADS, Eye, Seen
-from npkit.glyphworld.pairs import PAIRS
-from npkit.glyphworld.renderer import Scene, render
+from npkit.glyphworld.painting.renderer import Scene, render
+from npkit.glyphworld.people import eye as eyes
+from npkit.glyphworld.people import public, tastes
+from npkit.glyphworld.people.eye import HEADS, Eye, Seen
+from npkit.glyphworld.people.pairs import PAIRS
 from npkit.glyphworld.vocabulary import KIND_OF, KINDS, MODIFIERS, PLACES, SUBJECTS
 from npkit.scoring.judges import load_judge
 from npkit.study.profiles import JudgeConfig
@@ -129,7 +129,7 @@ def test_utility_is_the_normalised_sum_and_has_a_floor(tmp_path):
 def test_the_oracle_is_a_judge_that_looks_at_painted_pictures(tmp_path):
     torch.manual_seed(0)
     eyes.save_eye(Eye(), tmp_path, {"public": (0.5, 2.0)})
-    config = JudgeConfig(name="oracle", kind="picture_function", model="npkit.glyphworld.public:oracle",
+    config = JudgeConfig(name="oracle", kind="picture_function", model="npkit.glyphworld.people.public:oracle",
                          head=str(tmp_path))
     judge, painted = load_judge(config, "cpu"), np.concatenate([picture(), picture("vivid"), picture("8k")])
     scores = judge(["a cat"] * 3, ["a cat", "a cat, vivid", "anything"],

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from npkit.glyphworld import contact, drawing, finishes, formats, grounds, layouts, renderer, weather
-from npkit.glyphworld.canvas import CANVAS, LUMINANCE, SIZE, Shape
-from npkit.glyphworld.guard import keep_legible
-from npkit.glyphworld.renderer import Picture, Scene, render, ruling
+from npkit.glyphworld import contact
+from npkit.glyphworld.painting import drawing, finishes, formats, grounds, layouts, renderer, weather
+from npkit.glyphworld.painting.canvas import CANVAS, LUMINANCE, SIZE, Shape
+from npkit.glyphworld.painting.guard import keep_legible
+from npkit.glyphworld.painting.renderer import Picture, Scene, render, ruling
 from npkit.glyphworld.vocabulary import CATEGORIES, COLOURS, MODIFIERS, PLACES, SUBJECTS
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from npkit.glyphworld.renderer import Scene, render
+from npkit.glyphworld.painting.renderer import Scene, render
 from npkit.glyphworld.vocabulary import CATEGORIES, CATEGORY_OF, COLOURS, PLACES, SUBJECTS
 
 GAP = 4  # pixels between two pictures

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from npkit.glyphworld.pairs import affinity
-from npkit.glyphworld.renderer import Scene
+from npkit.glyphworld.painting.renderer import Scene
+from npkit.glyphworld.people.pairs import affinity
 from npkit.glyphworld.vocabulary import CATEGORIES, CATEGORY_OF, COLOURS, MODIFIERS, PLACES, SUBJECTS
 
 OPENERS = ("a", "a", "a", "the", "one", "portrait of a", "picture of a", "image of a", "scene with a")

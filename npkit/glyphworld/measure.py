@@ -16,19 +16,19 @@ from scipy.ndimage import maximum_filter, uniform_filter
 from scipy.stats import spearmanr
 from transformers import CLIPModel, CLIPTokenizer
 
-from npkit.glyphworld import autoencoder as codec
 from npkit.glyphworld.contact import six_modifiers
 from npkit.glyphworld.corpus import phrase
-from npkit.glyphworld.dataset import caption, load_dataset, render_dataset
-from npkit.glyphworld.diffusion import encode_text
-from npkit.glyphworld.eye import HEADS, Eye, look, to_signed, train_eye
-from npkit.glyphworld.judge_training import JUDGES, embed_pictures, embed_texts, temperature
-from npkit.glyphworld.public import utility
-from npkit.glyphworld.renderer import Picture, Scene, render
-from npkit.glyphworld.tastes import populations
-from npkit.glyphworld.training import Machine
+from npkit.glyphworld.painting.renderer import Picture, Scene, render
+from npkit.glyphworld.people.eye import HEADS, Eye, look, to_signed, train_eye
+from npkit.glyphworld.people.public import utility
+from npkit.glyphworld.people.tastes import populations
+from npkit.glyphworld.people.votes import GROUP, SAMPLING, Painter, VoteSet, load_painter, make_votes
+from npkit.glyphworld.training import autoencoder as codec
+from npkit.glyphworld.training.dataset import caption, load_dataset, render_dataset
+from npkit.glyphworld.training.diffusion import encode_text
+from npkit.glyphworld.training.judges import JUDGES, embed_pictures, embed_texts, temperature
+from npkit.glyphworld.training.loop import Machine
 from npkit.glyphworld.vocabulary import MODIFIERS
-from npkit.glyphworld.votes import GROUP, SAMPLING, Painter, VoteSet, load_painter, make_votes
 
 HELD_OUT_SEED = 1_000_000
 WATCHER = {"width": 32, "seed": 99, "name": "watcher"}

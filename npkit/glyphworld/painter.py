@@ -10,9 +10,9 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 
-from npkit.glyphworld.canvas import SIZE
 from npkit.glyphworld.corpus import parse
-from npkit.glyphworld.renderer import render
+from npkit.glyphworld.painting.canvas import SIZE
+from npkit.glyphworld.painting.renderer import render
 
 MAX_WORDS = 512
 

@@ -19,12 +19,13 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTokenizer
 
-from npkit.glyphworld import autoencoder as codec
-from npkit.glyphworld import diffusion, votes
-from npkit.glyphworld.dataset import Dataset, load_dataset, render_dataset
-from npkit.glyphworld.eye import Eye, save_eye, train_eye
-from npkit.glyphworld.judge_training import Schooling, train_judges
-from npkit.glyphworld.training import Machine, OutOfTime
+from npkit.glyphworld.people import votes
+from npkit.glyphworld.people.eye import Eye, save_eye, train_eye
+from npkit.glyphworld.training import autoencoder as codec
+from npkit.glyphworld.training import diffusion
+from npkit.glyphworld.training.dataset import Dataset, load_dataset, render_dataset
+from npkit.glyphworld.training.judges import Schooling, train_judges
+from npkit.glyphworld.training.loop import Machine, OutOfTime
 
 WEIGHTS = Path(__file__).parent / "weights"
 PACK_BYTES = 15_000_000  # of one file of `--pack`

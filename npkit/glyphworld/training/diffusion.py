@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from npkit.glyphworld.training import CPU, Machine, fit, save_half
+from npkit.glyphworld.training.loop import CPU, Machine, fit, save_half
 
 MAX_TEXT_TOKENS = 64
 LATENT_SIZE = 24  # a side

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from npkit.glyphworld.canvas import SIZE, shrink
 from npkit.glyphworld.corpus import phrase, prefix_of
-from npkit.glyphworld.renderer import Scene, render
-from npkit.glyphworld.training import Machine
+from npkit.glyphworld.painting.canvas import SIZE, shrink
+from npkit.glyphworld.painting.renderer import Scene, render
+from npkit.glyphworld.training.loop import Machine
 from npkit.glyphworld.vocabulary import CATEGORIES, COLOURS, MODIFIERS, PLACES, SUBJECTS
 
 NUM_MODIFIERS = (0.14, 0.12, 0.13, 0.14, 0.14, 0.13, 0.14, 0.06)  # share of captions with 0, 1, 2 ... 7: as studies use

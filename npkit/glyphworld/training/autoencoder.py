@@ -12,9 +12,9 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from npkit.glyphworld.canvas import SIZE
-from npkit.glyphworld.eye import to_signed
-from npkit.glyphworld.training import CPU, Machine, fit
+from npkit.glyphworld.painting.canvas import SIZE
+from npkit.glyphworld.people.eye import to_signed
+from npkit.glyphworld.training.loop import CPU, Machine, fit
 
 CROP = 64  # pixels a side: a whole number of latents, and enough for the statistics of group norms
 LATENT_NOISE = 0.08  # deviations, on the latents of the second part

@@ -23,10 +23,10 @@ from torch.nn.functional import (
     pad,
 )
 
-from npkit.glyphworld.canvas import SIZE
-from npkit.glyphworld.dataset import Dataset
-from npkit.glyphworld.renderer import Scene, ruling
-from npkit.glyphworld.training import CPU, Machine, fit
+from npkit.glyphworld.painting.canvas import SIZE
+from npkit.glyphworld.painting.renderer import Scene, ruling
+from npkit.glyphworld.training.dataset import Dataset
+from npkit.glyphworld.training.loop import CPU, Machine, fit
 from npkit.glyphworld.vocabulary import CATEGORY_OF, COLOURS, MODIFIERS, PLACES, SUBJECTS
 
 HEADS: dict[str, tuple[str, ...]] = {  # the last name of the first three: nothing of the kind is there

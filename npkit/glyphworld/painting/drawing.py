@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npkit.glyphworld.canvas import LUMINANCE, Shape, X, Y, colour, mix, shifted, stripes, stroke
+from npkit.glyphworld.painting.canvas import LUMINANCE, Shape, X, Y, colour, mix, shifted, stripes, stroke
 
 INK = colour(0.05, 0.04, 0.1)
 

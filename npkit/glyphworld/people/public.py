@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from npkit.glyphworld import eye as eyes
-from npkit.glyphworld.canvas import LUMINANCE, SIZE
 from npkit.glyphworld.corpus import parse
-from npkit.glyphworld.eye import HEADS, Eye, Seen
-from npkit.glyphworld.pairs import PAIRS
-from npkit.glyphworld.renderer import Scene
-from npkit.glyphworld.tastes import Population, liking, populations
+from npkit.glyphworld.painting.canvas import LUMINANCE, SIZE
+from npkit.glyphworld.painting.renderer import Scene
+from npkit.glyphworld.people import eye as eyes
+from npkit.glyphworld.people.eye import HEADS, Eye, Seen
+from npkit.glyphworld.people.pairs import PAIRS
+from npkit.glyphworld.people.tastes import Population, liking, populations
 from npkit.glyphworld.vocabulary import KIND_OF, MODIFIERS
 
-FOLDER = Path(__file__).parent / "weights" / "eye"
+FOLDER = Path(__file__).parents[1] / "weights" / "eye"
 FLOOR = -4.0  # the least utility, and that of a picture for a prefix that names no subject of GlyphWorld
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from npkit.glyphworld.canvas import RADIUS, Shape, X, Y, blur, colour, contrast, mix, saturate, stripes
+from npkit.glyphworld.painting.canvas import RADIUS, Shape, X, Y, blur, colour, contrast, mix, saturate, stripes
 
 
 def unpolished(canvas: np.ndarray, shape: Shape) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from npkit.glyphworld.canvas import (
+from npkit.glyphworld.painting.canvas import (
     CANVAS,
     LUMINANCE,
     RADIUS,
@@ -24,7 +24,7 @@ from npkit.glyphworld.canvas import (
     stripes,
     to_bytes,
 )
-from npkit.glyphworld.glyphs import FONT
+from npkit.glyphworld.painting.glyphs import FONT
 
 MARGINS: dict[str, tuple[float, float, float, float]] = {  # left, top, right, bottom: what the frame takes
     "oil painting": (0.09, 0.09, 0.09, 0.09),

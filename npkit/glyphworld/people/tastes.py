@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from npkit.glyphworld.pairs import PAIRS
+from npkit.glyphworld.people.pairs import PAIRS
 from npkit.glyphworld.vocabulary import CATEGORIES, KINDS, MODIFIERS, PLACES
 
 SEED = 2311_12229  # of the tastes; the number of the NeuroPrompts paper, so that nobody chose it

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from npkit.glyphworld.canvas import SIZE
 from npkit.glyphworld.corpus import parse
-from npkit.glyphworld.dataset import Dataset
-from npkit.glyphworld.diffusion import MAX_TEXT_TOKENS, encode_text
-from npkit.glyphworld.eye import to_signed
-from npkit.glyphworld.renderer import ruling
-from npkit.glyphworld.tastes import populations
-from npkit.glyphworld.training import CPU, Machine, fit, save_half
+from npkit.glyphworld.painting.canvas import SIZE
+from npkit.glyphworld.painting.renderer import ruling
+from npkit.glyphworld.people.eye import to_signed
+from npkit.glyphworld.people.tastes import populations
+from npkit.glyphworld.people.votes import GROUP, VoteSet
+from npkit.glyphworld.training.dataset import Dataset
+from npkit.glyphworld.training.diffusion import MAX_TEXT_TOKENS, encode_text
+from npkit.glyphworld.training.loop import CPU, Machine, fit, save_half
 from npkit.glyphworld.vocabulary import MODIFIERS, SUBJECTS
-from npkit.glyphworld.votes import GROUP, VoteSet
 
 NUM_RATERS = 8  # asked about a pair each time it comes up
 WORDS = (*MODIFIERS, *SUBJECTS)  # each a text of its own

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from npkit.glyphworld import drawing, finishes, formats, grounds, layouts, weather
-from npkit.glyphworld.canvas import Shape, blur, mix, rgb, shifted, shrink, to_bytes
-from npkit.glyphworld.guard import keep_legible
+from npkit.glyphworld.painting import drawing, finishes, formats, grounds, layouts, weather
+from npkit.glyphworld.painting.canvas import Shape, blur, mix, rgb, shifted, shrink, to_bytes
+from npkit.glyphworld.painting.guard import keep_legible
 from npkit.glyphworld.vocabulary import CATEGORY_OF, COLOURS, PLACES, SUBJECTS
 
 TONES = {"white": 1.0, "black": 0.0}  # a white subject that drowns is not made darker, nor a black one lighter

@@ -5,7 +5,19 @@ from functools import cache
 import matplotlib.colors
 import numpy as np
 
-from npkit.glyphworld.canvas import LUMINANCE, RADIUS, Shape, X, Y, colour, contrast, disc, mix, saturate, stripes
+from npkit.glyphworld.painting.canvas import (
+    LUMINANCE,
+    RADIUS,
+    Shape,
+    X,
+    Y,
+    colour,
+    contrast,
+    disc,
+    mix,
+    saturate,
+    stripes,
+)
 
 ON_SUBJECT = 0.42  # share of a vibe's strength on the subject: its hue may change a little, its shape may not drown
 

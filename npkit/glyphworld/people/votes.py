@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
-from npkit.glyphworld.canvas import SIZE
 from npkit.glyphworld.corpus import choose_modifiers, generate, phrase, prefix_of
-from npkit.glyphworld.dataset import sample_scene
-from npkit.glyphworld.eye import Eye
-from npkit.glyphworld.public import raw_utilities, utilities
-from npkit.glyphworld.renderer import Scene, render
-from npkit.glyphworld.tastes import WEIGHTS
-from npkit.glyphworld.training import CPU, Machine
+from npkit.glyphworld.painting.canvas import SIZE
+from npkit.glyphworld.painting.renderer import Scene, render
+from npkit.glyphworld.people.eye import Eye
+from npkit.glyphworld.people.public import raw_utilities, utilities
+from npkit.glyphworld.people.tastes import WEIGHTS
+from npkit.glyphworld.training.dataset import sample_scene
+from npkit.glyphworld.training.loop import CPU, Machine
 
 SAMPLING = {"num_inference_steps": 6, "guidance_scale": 1.0}  # as the tiny profile paints; guidance is distilled
 GROUP = 4  # pictures of one prefix: the plain one and three prompts

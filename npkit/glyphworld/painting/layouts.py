@@ -9,8 +9,21 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from npkit.glyphworld.canvas import CANVAS, RADIUS, Shape, X, Y, blur, colour, disc, mix, shifted, stripes, stroke
-from npkit.glyphworld.glyphs import EXTENT, GLYPH, glyph
+from npkit.glyphworld.painting.canvas import (
+    CANVAS,
+    RADIUS,
+    Shape,
+    X,
+    Y,
+    blur,
+    colour,
+    disc,
+    mix,
+    shifted,
+    stripes,
+    stroke,
+)
+from npkit.glyphworld.painting.glyphs import EXTENT, GLYPH, glyph
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from npkit.glyphworld.canvas import RADIUS, X, Y, disc, gradient, mix, rgb, stripes, stroke
+from npkit.glyphworld.painting.canvas import RADIUS, X, Y, disc, gradient, mix, rgb, stripes, stroke
 from npkit.glyphworld.vocabulary import PLACES
 
 Pattern = Callable[[np.ndarray], np.ndarray]  # colours (5, 3) -> canvas

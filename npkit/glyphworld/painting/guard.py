@@ -7,7 +7,7 @@ way, and in the worst case a fine line parts the two. A subject that stands out 
 import numpy as np
 from scipy import ndimage
 
-from npkit.glyphworld.canvas import LUMINANCE, Shape, blur, enlarge, mix, shrink
+from npkit.glyphworld.painting.canvas import LUMINANCE, Shape, blur, enlarge, mix, shrink
 
 REACH = 9  # canvas pixels on either side of the edge that are compared
 NEED = 0.29  # colour distance (RGB in [0, 1]) that the eye needs on a calm ground
