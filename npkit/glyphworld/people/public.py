@@ -144,3 +144,15 @@ def vote(utility_a: float, utility_b: float, rng: np.random.Generator, noise: fl
 def oracle(prefixes: Sequence[str], pictures: np.ndarray, folder: Path = FOLDER) -> np.ndarray:
     """The public's true utility (n,) of painted pictures: what no real study knows. A prompt's oracle is their mean."""
     return utility(pictures, prefixes, folder=folder)
+
+
+def liked_words(prompts: Sequence[str]) -> np.ndarray:
+    """What the public's taste would be worth (n,) if every word of a prompt showed: a judge that reads and never looks.
+
+    As reward it needs no pictures, and is easily fooled: it cannot know what the image model makes of the words.
+    """
+    public = populations()["public"]
+    scenes = [parse(prompt) for prompt in prompts]
+    return np.array([FLOOR if scene is None else
+                     taste(np.isin(MODIFIERS, scene.modifiers), liking(public, KIND_OF[scene.subject], scene.place),
+                           public.plenty) for scene in scenes])
