@@ -45,7 +45,7 @@ def texts(figure: figures.Figure) -> list[str]:
 def test_variants_differ_in_colour_and_in_marker():
     assert tuple(figures.VARIANT_STYLE) == evaluation.VARIANTS
     for values in zip(*figures.VARIANT_STYLE.values(), strict=True):
-        assert len(set(values)) == 6
+        assert len(set(values)) == 8
 
 
 def test_a_figure_shows_itself_and_leaves_the_settings_alone():
