@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # here, so that a closed pipe is met inside the try
         return code
     except NpkitError as error:
-        print(f"npkit: {error}", file=sys.stderr)
+        for sentence in str(error).splitlines():  # a plan says all that it found
+            print(f"npkit: {sentence}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nnpkit: interrupted; the same command continues where it stopped", file=sys.stderr)

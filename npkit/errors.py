@@ -1,4 +1,6 @@
 """Errors: every mistake a user can make, told in one sentence that says what was wrong and what is allowed."""
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class NpkitError(ValueError):
@@ -19,3 +21,29 @@ class PromptTooLong(NpkitError):
 
 class NotebookFailed(Exception):
     """A notebook stopped for another reason; the message says where and why, and the exit code is 1."""
+
+
+class ImpossibleClauses(NpkitError):
+    """Clauses that no text meets, or none of so few new tokens."""
+
+
+class Faults:
+    """What several checks found wrong, to be told together: a sentence a line."""
+
+    def __init__(self):
+        self.errors: list[NpkitError] = []
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note an error of the block instead of letting it end the other checks."""
+        try:
+            yield
+        except NpkitError as error:
+            self.errors.append(error)
+
+    def tell(self) -> None:
+        """Raise what was noted, if anything was; the command line prints every line as a sentence of its own."""
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            raise NpkitError("\n".join(dict.fromkeys(map(str, self.errors))))

@@ -5,114 +5,101 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from npkit.errors import MissingArtifact, NpkitError
-from npkit.neurologic import Certificate, Constraints, certify, default_clauses, find, merge, prices
+from npkit.errors import ImpossibleClauses, MissingArtifact, NpkitError
+from npkit.neurologic import Certificate, Constraints, certify, prices
 from npkit.neurologic.published import decode_as_set
-from npkit.study.artifacts import STAGES, Run
+from npkit.study.artifacts import Run
+from npkit.study.contents import user_path
 from npkit.study.profiles import Profile
-from npkit.text import keywords
-from npkit.text.characters import tidy
-from npkit.text.policy import Policy, encode_prefixes, load_policy, max_tokens
+from npkit.text.policy import Policy, encode_prefixes, encode_with_room, load_policy
+from npkit.wishes import tidied
 
 if TYPE_CHECKING:
     from npkit.scoring.rewards import Scorer  # imports diffusers: seconds that a prompt without pictures need not wait
 
 PICTURES_AT_ONCE = 2  # a prompt's and the optimised one's; a part of the cache's keys, like the batch of a study
-ORDINARY = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F) if chr(code).isalnum()}  # full-width: Ａ to A
 MAX_ROWS = 24  # of a sheet: a WebP file is at most 16,383 pixels high
 PICTURE_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
 @dataclass(frozen=True)
 class Optimized:
-    """An optimised prompt with its proof; where asked for, its prices and how both pictures score."""
+    """An optimised prompt with its proof; where asked for, its prices and how both pictures score.
+
+    `prompt` is what the policy and the painter read: the typed one tidied. `typed` is "" where that changed nothing.
+    """
     prompt: str
     optimized: str
     certificate: Certificate
     logprob: float
     prices: Sequence[float] | None = None  # of each clause, in nats
     scores: Mapping[str, Mapping[str, float]] | None = None  # by judge, then "prompt" and "optimized"
+    typed: str = ""
 
     def to_dict(self) -> dict:
         """Return the JSON object of the command line."""
         found = self.certificate.to_dict()
         for clause, price in zip(found["clauses"], self.prices or ()):
             clause["price"] = round(price, 4)
-        return {"prompt": self.prompt, "optimized": self.optimized, **found, "logprob": round(self.logprob, 4),
+        return {**as_typed(self), "optimized": self.optimized, **found, "logprob": round(self.logprob, 4),
                 "scores": self.scores}
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A prompt that cannot be taken, and why."""
+    """A prompt that cannot be taken, and why; `typed` as in `Optimized`."""
     prompt: str
     error: str
+    typed: str = ""
 
     def to_dict(self) -> dict:
         """Return the JSON object of the command line."""
-        return {"prompt": self.prompt, "error": self.error}
+        return {**as_typed(self), "error": self.error}
 
 
-# 1. Words ------------------------------------------------------------------------------------------------------------
-def tidied(text: str) -> str:
-    """Return a prompt or phrase as `corpus.tidy` leaves it, its letters composed (NFC) and of ordinary width.
+def as_typed(answer: "Optimized | Refused") -> dict[str, str]:
+    """Return the prompt of an answer as JSON, with what was typed where it is another text."""
+    return {"prompt": answer.prompt} | ({"typed": answer.typed} if answer.typed else {})
 
-    So a phrase typed as `８ｋ`, or with an é of two characters, is banned in the form that the policy writes. Text that
-    was not valid UTF-8 raises: `tidy` would drop what nobody can read.
+
+# 1. Prompts ----------------------------------------------------------------------------------------------------------
+def optimize(prompts: Sequence[str], policy: Policy, constraints: Constraints, profile: Profile,
+             advice: str = "") -> list[Optimized]:
+    """Return every prompt continued by `policy` under `constraints`, without pictures; one not to be taken raises.
+
+    `advice` is added to what is said where no text meets the clauses.
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise NpkitError(f"the text is not valid UTF-8 at character {error.start + 1}: {ascii(text)[:80]}") from None
-    return tidy(text.translate(ORDINARY))
-
-
-def tidied_phrases(phrases: Sequence[str]) -> list[str]:
-    """Return the phrases tidied; a string is one phrase, not its letters."""
-    return list(map(tidied, [phrases] if isinstance(phrases, str) else phrases))
-
-
-def constraints_for(profile: Profile, user: Mapping[str, Sequence[str]], require: Sequence[str] = (),
-                    exclude: Sequence[str] = (), *, seed: int | None) -> Constraints:
-    """Return the user's wishes over the default clauses drawn with `seed`; no defaults where it is None."""
-    config, defaults = profile.neurologic, {}
-    user = {category: tidied_phrases(phrases) for category, phrases in user.items()}
-    require, exclude = tidied_phrases(require), tidied_phrases(exclude)
-    words = keywords.load(config.keywords)
-    if not config.living_artists:
-        own = [*require, *(phrase for phrases in user.values() for phrase in phrases)]
-        exclude = [*exclude, *(row.phrase for rows in words.values() for row in rows
-                               if row.living_artist and not any(find(row.phrase, phrase) for phrase in own))]
-    if seed is not None:
-        allowed = keywords.select(words, config.block, config.living_artists)
-        defaults = default_clauses(allowed, config.keywords_per_category, np.random.default_rng(seed), exclude)
-    return merge(defaults, user, require, exclude)
-
-
-# 2. Prompts ----------------------------------------------------------------------------------------------------------
-def optimize(prompts: Sequence[str], policy: Policy, constraints: Constraints, profile: Profile) -> list[Optimized]:
-    """Return every prompt continued by `policy` under `constraints`, without pictures; one not to be taken raises."""
     model, tokenizer = policy
-    prompts = list(map(tidied, prompts))
-    encode_prefixes(tokenizer, prompts, longest_prefix(policy, profile))  # an empty or too long prompt raises
-    return [Optimized(found.prefix, found.prompt, found.certificate, found.logprob)
-            for found in decode_as_set(model, tokenizer, prompts, constraints, profile.neurologic)]
+    texts = list(map(tidied, prompts))
+    check_lengths(texts, policy, profile)
+    try:
+        decoded = decode_as_set(model, tokenizer, texts, constraints, profile.neurologic)
+    except ImpossibleClauses as error:
+        raise ImpossibleClauses(f"{error}{advice}") from error
+    return [Optimized(text, found.prompt, found.certificate, found.logprob, typed=differing(typed, text))
+            for typed, text, found in zip(prompts, texts, decoded, strict=True)]
 
 
-def longest_prefix(policy: Policy, profile: Profile) -> int:
-    """Return how many tokens of a prompt the policy takes: the profile's limit, or what leaves room to complete it."""
-    return min(profile.policy.max_prefix_tokens, max_tokens(policy[0]) - profile.neurologic.max_new_tokens)
+def differing(typed: str, text: str) -> str:
+    """Return what was typed if it is another text, else ""."""
+    return typed if typed != text else ""
 
 
-def optimize_each(prompts: Sequence[str], policy: Policy, constraints: Constraints,
-                  profile: Profile) -> list[Optimized | Refused]:
+def check_lengths(texts: Sequence[str], policy: Policy, profile: Profile) -> None:
+    """Raise where a prompt is empty, longer than the profile's limit, or leaves the policy no room to complete it."""
+    model, tokenizer = policy
+    encode_prefixes(tokenizer, texts, profile.policy.max_prefix_tokens)
+    encode_with_room(model, tokenizer, texts, profile.neurologic.max_new_tokens)
+
+
+def optimize_each(prompts: Sequence[str], policy: Policy, constraints: Constraints, profile: Profile,
+                  advice: str = "") -> list[Optimized | Refused]:
     """Return what `optimize` does, and why for each prompt that it does not take; the others are decoded in batches."""
     checked = [check(prompt, policy, constraints, profile) for prompt in prompts]
-    return map_those(str, lambda taken: _halving(taken, policy, constraints, profile), checked)
+    return map_those(str, lambda taken: _halving(taken, policy, constraints, profile, advice), checked)
 
 
 def map_those(kind: type, function: Callable[[list], Sequence], items: Sequence) -> list:
@@ -123,14 +110,18 @@ def map_those(kind: type, function: Callable[[list], Sequence], items: Sequence)
 
 
 def check(prompt: str, policy: Policy, constraints: Constraints, profile: Profile) -> str | Refused:
-    """Return the tidied prompt, or why it cannot be taken, as far as that is known before decoding."""
+    """Return the prompt as it was typed, or why it cannot be taken, as far as that is known before decoding."""
     try:
         text = tidied(prompt)
-        encode_prefixes(policy[1], [text], longest_prefix(policy, profile))
     except NpkitError as error:
         return Refused(prompt, str(error))
+    try:
+        check_lengths([text], policy, profile)
+    except NpkitError as error:
+        return Refused(text, str(error), differing(prompt, text))
     present = certify(constraints, text).violations
-    return Refused(text, f"the prompt itself contains the excluded {present[0]!r}") if present else text
+    return Refused(text, f"the prompt itself contains the excluded {present[0]!r}", differing(prompt, text)
+                   ) if present else prompt
 
 
 def _halving(prompts: list[str], *arguments) -> list[Optimized | Refused]:
@@ -139,7 +130,8 @@ def _halving(prompts: list[str], *arguments) -> list[Optimized | Refused]:
         return optimize(prompts, *arguments)
     except NpkitError as error:
         if len(prompts) == 1:
-            return [Refused(prompts[0], str(error))]
+            text = tidied(prompts[0])
+            return [Refused(text, str(error), differing(prompts[0], text))]
     middle = len(prompts) // 2
     return _halving(prompts[:middle], *arguments) + _halving(prompts[middle:], *arguments)
 
@@ -156,16 +148,15 @@ def trained_policy(run: Run, name: str) -> Policy:
         try:
             folder = run.input(name).path / "model"
         except MissingArtifact as error:
-            raise NpkitError(f"there is no trained {name} policy (profile {run.config.name}): make it by npkit run "
-                             f"--until {STAGES[name].notebook}{run.options}, or name a folder with --policy"
-                             ) from error
-    elif not (folder := Path(name).expanduser()).is_dir():
+            raise NpkitError(f"there is no trained {name} policy (profile {run.config.name}): make it by "
+                             f"{run.command(name)}, or name a folder with --policy") from error
+    elif not os.path.isdir(folder := user_path(name)):
         raise NpkitError(f"--policy is ppo, sft or a folder; there is no folder {name!r}")
     model, tokenizer = load_policy(folder)
     return model.to(run.device).eval(), tokenizer
 
 
-# 3. Pictures ---------------------------------------------------------------------------------------------------------
+# 2. Pictures ---------------------------------------------------------------------------------------------------------
 def load_scorer(profile: Profile, device: torch.device) -> "Scorer":
     """Return the judges with the shared score cache, painting two pictures at once: a prompt's own pair.
 
@@ -203,12 +194,23 @@ def check_out(out: str, num_prompts: int = 1) -> Path:
     if num_prompts > MAX_ROWS:
         raise NpkitError(f"--out shows at most {MAX_ROWS} prompts, standard input holds {num_prompts}: --scores takes "
                          "any number")
-    path = Path(out).expanduser()
+    path = user_path(out)
     if path.suffix.lower() not in PICTURE_FORMATS:
         raise NpkitError(f"--out {out!r} names no picture: end it in {', '.join(PICTURE_FORMATS)}")
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+    if not can_be_written(path):
         raise NpkitError(f"--out {out!r} cannot be written: name a file in a folder that exists")
     return path
+
+
+def can_be_written(path: Path) -> bool:
+    """Say whether a file of this name can be made: in a folder that exists, the name no folder's, and not too long."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError):
+        return False
+    return not path.is_dir() and path.parent.is_dir() and os.access(path.parent, os.W_OK)
 
 
 def save_pictures(found: Sequence[Optimized], scorer: "Scorer", seed: int, out: Path, profile: str) -> None:
@@ -217,7 +219,7 @@ def save_pictures(found: Sequence[Optimized], scorer: "Scorer", seed: int, out: 
     titles = [text for each in found for text in (each.prompt, each.optimized)]
     pictures: Tensor = scorer.pictures(titles, seed)
     sheet = picture_sheet(list(pictures), titles, 2, column_titles=("prompt", "optimized"), size=3.2)
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
+    draft = out.with_name(f".npkit.{os.getpid()}")  # shorter than any name that the disk took
     try:
         note_profile(sheet, profile).savefig(draft, format=PICTURE_FORMATS[out.suffix.lower()], dpi=150,
                                              bbox_inches="tight")

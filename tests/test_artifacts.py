@@ -64,15 +64,19 @@ def test_failed_make_leaves_no_artifact_but_its_scratch():
     assert not run.folder.with_name(f".{run.key}.draft").exists()
 
 
-def test_missing_input_names_the_notebook_that_makes_it():
+def test_missing_input_names_the_command_that_makes_it():
     with pytest.raises(MissingArtifact) as caught:
         npkit.start("04_ppo").input("sft")
     assert str(caught.value) == ("ppo needs the artifact of stage sft (profile tiny, seed 0): "
-                                 "run notebook 02_sft first (npkit run --only 02_sft)")
+                                 "make it by npkit run --until 02_sft")
+    with pytest.raises(MissingArtifact) as caught:
+        npkit.start("04_ppo").need(["sft", "data"])
+    assert str(caught.value) == ("ppo needs the artifacts of stages data and sft (profile tiny, seed 0): "
+                                 "make them by npkit run --until 02_sft")
 
 
 def test_missing_input_repeats_the_options_that_lead_to_it():
-    with pytest.raises(MissingArtifact, match=r"\(npkit run --only 02_sft --seed 2 --set sft.num_epochs=2\)"):
+    with pytest.raises(MissingArtifact, match=r"npkit run --until 02_sft --seed 2 --set sft.num_epochs=2$"):
         npkit.start("04_ppo", seed=2, settings={"sft.num_epochs": 2}).input("sft")
 
 
@@ -141,8 +145,8 @@ def test_status_reads_a_corpus_once(tmp_path, monkeypatch, capsys):
 
 def test_the_manifest_names_the_code(npkit_home):
     made = npkit.start("01_data_and_prefixes").make(fill)
-    assert set(made.manifest["code"]) == {"01_data_and_prefixes.ipynb", "npkit.text.characters", "npkit.text.corpus",
-                                           "npkit.text.readers"}
+    assert set(made.manifest["code"]) == {"01_data_and_prefixes.ipynb", "npkit.numbers", "npkit.text.characters",
+                                           "npkit.text.corpus", "npkit.text.readers"}
     assert {"pandas", "datasets", "python"} <= set(made.manifest["libraries"])
     assert "torch" not in made.manifest["libraries"], "data are made without it"
     assert list(made.manifest["sources"]) == ["npkit.glyphworld.corpus:generate"]

@@ -209,7 +209,7 @@ def test_the_table_prints_within_120_columns(rows):
     table = evaluation.results_table(rows, np.random.default_rng(0), samples=100)
     text = evaluation.text_table(table)
     assert max(map(len, text.splitlines())) <= 120
-    assert "paper (to confirm)" in text
+    assert "\nn: how many test prefixes each number rests on.\npaper (to confirm): the mean aesthetic score" in text
     assert "+0.30 [0.30, 0.30]" in next(line for line in text.splitlines() if line.startswith("ppo "))
     assert evaluation.readable(table).loc["prefix", ("words", "gain [95 %]")] == "-"
     assert evaluation.readable(table).loc["ppo+nl", ("paper", "(to confirm)")] == "6.27"

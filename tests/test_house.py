@@ -10,7 +10,7 @@ MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("
            for path in sorted((ROOT / "npkit").rglob("*.py"))}
 MAX_LINES, MAX_MODULES = 400, 12
 ORDER = (  # from the bottom to the top: a module imports what stands lower, and nothing of another part of its own row
-    ("npkit", "npkit.errors"),
+    ("npkit", "npkit.errors", "npkit.numbers"),
     ("npkit.study.syntax",),
     ("npkit.study.code",),
     ("npkit.study.contents",),
@@ -18,7 +18,7 @@ ORDER = (  # from the bottom to the top: a module imports what stands lower, and
     ("npkit.study.artifacts",),
     ("npkit.text",),
     ("npkit.neurologic", "npkit.scoring"),
-    ("npkit.training",),
+    ("npkit.training", "npkit.wishes"),
     ("npkit.findings",),
     ("npkit.figures", "npkit.checks"),
     ("npkit.optimize",),

@@ -16,11 +16,12 @@ from npkit.commands.optimize import describe, phrases
 from npkit.errors import NpkitError
 from npkit.glyphworld.corpus import generate
 from npkit.neurologic import Constraints, any_of, certify, decode
-from npkit.optimize import Optimized, Refused, constraints_for, optimize, optimize_each, tidied
+from npkit.optimize import Optimized, Refused, optimize, optimize_each
 from npkit.scoring.images import ImageModel
 from npkit.study.profiles import PolicyConfig, load_profile
 from npkit.text.characters import tidy
 from npkit.text.policy import build_policy, fits, load_policy, save_policy, train_tokenizer
+from npkit.wishes import constraints_for, tidied
 
 TEXTS = ["a castle tower, pixel art, moody, highly detailed", "a fox, oil painting, greg rutkowski, close up"] * 5
 
@@ -94,13 +95,45 @@ def test_every_line_of_standard_input_answers_for_itself(folder, capsys, monkeyp
     assert command(folder, "-", "--require", "moody", "--exclude", "Red Bottle", "--json") == 1
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["prompt"] for row in rows if "optimized" in row] == ["a fox", "a castle", "a castle", "two cats"]
+    assert {number: row["typed"] for number, row in enumerate(rows, 1) if "typed" in row} == {
+        4: "\ufeffa castle", 5: "a fox " * 100, 8: "\u200ba castle\u3000", 9: "ｔｗｏ ｃａｔｓ"}
     assert {number: row["error"].partition(":")[0] for number, row in enumerate(rows, 1) if "error" in row} == {
         2: "the prefix is empty", 3: "the line is not UTF-8", 6: "the line holds a NUL",
-        5: "prefix has 299 tokens, the policy's limit is 128 (policy.max_prefix_tokens, and room for the completion)",
+        5: "prefix has 299 tokens, the policy's limit is 128 (policy.max_prefix_tokens; shorten the prefix)",
         7: "the prompt itself contains the excluded 'Red Bottle'"}
-    assert [list(row) for row in rows if "error" in row] == [["prompt", "error"]] * 5
+    assert [list(row) for row in rows if "error" in row] == [["prompt", "error"]] * 2 + [
+        ["prompt", "typed", "error"]] + [["prompt", "error"]] * 2
+    assert list(rows[3])[:3] == ["prompt", "typed", "optimized"]
     assert command(folder, "a castle", "--require", "moody", "--exclude", "Red Bottle", "--json") == 0
     assert json.loads(capsys.readouterr().out)["optimized"] == rows[3]["optimized"] == rows[7]["optimized"]
+
+
+def test_lines_of_a_file_from_windows_are_as_typed(folder, capsys, monkeypatch):
+    type_in(monkeypatch, b"a fox\r\na  castle\r\n")
+    assert command(folder, "-", "--json") == 0
+    fox, castle = map(json.loads, capsys.readouterr().out.splitlines())
+    assert "typed" not in fox and (castle["prompt"], castle["typed"]) == ("a castle", "a  castle")
+
+
+@pytest.mark.parametrize(("max_new_tokens", "sentence"), [
+    (100, "prefix has 119 tokens, the policy's limit is 92 (its 192 positions (n_positions) less 100 of max_new"),
+    (192, "max_new_tokens is 192, and the policy's 192 positions (n_positions) leave no room for a prefix")])
+def test_the_limit_of_a_prompt_is_explained(folder, capsys, max_new_tokens, sentence):
+    assert command(folder, "a fox " * 40, "--max-new-tokens", str(max_new_tokens)) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_clauses_that_do_not_fit_say_which_are_default_ones(folder, capsys, monkeypatch):
+    short = ["--policy", folder, "--beam", "2", "--max-new-tokens", "3"]
+    assert main(["optimize", "a fox", "--style", "ink", *short]) == 2
+    advice = ("max_new_tokens is 3; the clauses of artist, format, perspective, booster, vibe are default ones, which "
+              "--no-defaults leaves out, and a larger --max-new-tokens gives more room\n")
+    assert capsys.readouterr().err.endswith(advice)
+    type_in(monkeypatch, b"a fox\na cat\n")
+    assert main(["optimize", "-", "--style", "ink", *short]) == 1
+    assert capsys.readouterr().err.count(advice) == 2
+    assert main(["optimize", "a fox", "--require", "moody moody moody", "--no-defaults", *short]) == 2
+    assert capsys.readouterr().err.endswith("max_new_tokens is 3; a larger --max-new-tokens gives more room\n")
 
 
 def test_lines_that_cannot_be_taken_are_told_by_number(folder, capsys, monkeypatch):
@@ -290,6 +323,19 @@ def test_scores_do_not_depend_on_the_other_prompts(folder, painting, painted, tm
     assert fox["scores"] == alone != first["scores"]
     assert list(blank) == ["prompt", "error"]
     assert painted == [2, 2, 2]
+
+
+def test_scores_name_each_prompt_once_and_say_what_the_oracle_means(folder, painting, capsys, monkeypatch):
+    type_in(monkeypatch, b"a fox\na castle\n")
+    assert command(folder, "-", *painting, "--require", "moody", "--scores") == 0
+    printed = capsys.readouterr().out
+    optimized = [line for line in printed.splitlines() if "moody" in line and line.startswith("a ")]
+    assert len(optimized) == 2 and all(printed.count(line) == 1 for line in optimized)
+    assert re.findall(r"^scores of (.*), plain -> optimised$", printed, re.MULTILINE) == ["'a fox'", "'a castle'"]
+    assert re.search(r"oracle +-4\.000 -> ", printed)
+    assert printed.splitlines()[-1] == (
+        "  (oracle: The mean utility of the pictures that each prompt paints; -4 where it names no subject that "
+        "GlyphWorld knows.)")
 
 
 @pytest.mark.parametrize(("name", "kind"), [

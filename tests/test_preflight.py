@@ -6,6 +6,7 @@ from npkit.errors import NpkitError
 from npkit.study import preflight, runner
 from npkit.study.artifacts import open_run
 from npkit.text import corpus
+from npkit.text.policy import train_tokenizer
 
 SMALL = {"data.num_prompts": 1000, "data.ppo_share": 0.3, "evaluation.num_prefixes": 50}
 
@@ -22,6 +23,31 @@ def test_what_would_be_refused_late_is_refused_first(npkit_home, settings, words
     with pytest.raises(NpkitError, match=words):
         runner.plan("tiny", settings=SMALL | settings)
     assert not npkit_home.exists()
+
+
+def test_all_that_is_wrong_is_told_in_sentences_of_their_own(npkit_home):
+    settings = {"data.num_prompts": 240, "data.ppo_share": 0.05, "data.validation_share": 0.001,
+                "evaluation.num_prefixes": 3, "policy.architecture": "mamba", "neurologic.max_new_tokens": 3,
+                "neurologic.beam_size": 1, "ppo.max_new_tokens": 190, "evaluation.max_new_tokens": 191}
+    with pytest.raises(NpkitError) as told:
+        runner.plan("tiny", settings=settings)
+    words = ("policy.architecture 'mamba' keeps no keys", "neurologic.beam_size is 1", "evaluation.num_prefixes is 3",
+             "evaluation.max_new_tokens is 191, and the test split has", "ppo.episodes_per_update = 64",
+             "notebook 04 compares policies on 4 or more validation prefixes, and this corpus has 1 of",
+             "ppo.max_new_tokens is 190, and PPO has", "need 14 new tokens, max_new_tokens is 3")
+    sentences = str(told.value).splitlines()
+    assert len(sentences) == len(words) and all(word in sentence for word, sentence in zip(words, sentences))
+    with pytest.raises(NpkitError) as told:
+        runner.plan("tiny", settings=settings | {"data.source": __file__})
+    assert [word in str(told.value) for word in (words[0], "is no corpus", "cannot decode")] == [True, True, False]
+    assert not npkit_home.exists()
+
+
+def test_room_is_what_a_pretrained_policy_was_made_for(tmp_path):
+    AutoConfig.for_model("gpt2", n_positions=32, vocab_size=300).save_pretrained(tmp_path)
+    train_tokenizer(["a fox"], 300).save_pretrained(tmp_path)
+    with pytest.raises(NpkitError, match=r"evaluation.max_new_tokens is 24, .* the policy's 32 \(policy.pretrained\)"):
+        runner.plan("tiny", settings=SMALL | {"policy.pretrained": str(tmp_path)})
 
 
 def test_a_pretrained_policy_on_this_machine_is_looked_at(tmp_path):
@@ -43,7 +69,7 @@ def test_prompts_are_those_of_the_artifact_where_there_is_one(monkeypatch):
     run = open_run("data", "tiny", 0, SMALL)
     run.make(lambda folder: corpus.write_corpus(run.config.data, 0, folder))
     monkeypatch.setattr(corpus, "prepare", lambda *config: pytest.fail("the artifact is there"))
-    assert len(preflight.find_prompts(run)) == run.artifact.metrics["data/num_prompts"]
+    assert len(preflight.find_corpus(run).prompts) == run.artifact.metrics["data/num_prompts"]
 
 
 def test_the_study_as_it_is_shipped_is_not_looked_at(monkeypatch):

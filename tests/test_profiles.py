@@ -1,11 +1,12 @@
 """Profiles: what they hold, how settings change them, and what is refused."""
 import math
+from dataclasses import MISSING, fields
 
 import pytest
 
 from npkit.errors import NpkitError
 from npkit.study.contents import PACKAGE
-from npkit.study.profiles import JUDGE_KINDS, DataConfig, PPOConfig, load_profile, override, parse_setting
+from npkit.study.profiles import JUDGE_KINDS, SECTIONS, DataConfig, PPOConfig, load_profile, override, parse_setting
 from npkit.text import corpus
 
 
@@ -62,6 +63,15 @@ def test_the_papers_optimiser_steps_are_those_that_the_file_names():
     (line,) = [line for line in lines if line.startswith("minibatch_size")]
     assert "recalled as 1, to confirm" in line
     assert f"{episodes:,} optimiser steps, and {episodes // ppo.minibatch_size:,} with {ppo.minibatch_size}" in line
+
+
+def test_every_default_is_the_value_of_some_profile():
+    """A default that no profile has is a trap for whoever makes a config without one."""
+    profiles = [load_profile(name) for name in ("tiny", "small", "paper")]
+    unused = [f"{section}.{field.name}" for section, kind in SECTIONS.items() for field in fields(kind)
+              if field.default is not MISSING
+              and all(getattr(getattr(profile, section), field.name) != field.default for profile in profiles)]
+    assert unused == []
 
 
 def test_tiny_needs_no_hub():

@@ -49,6 +49,7 @@ THAI = ["กา บิน, สีน้ำมัน", "กำ บิน, สี�
 DOLLARS = [f"Ca$$h for {number}$ x_{{{number}}}^2 \\frac{{1 , oil" for number in range(5)]
 SIGNS = ["a c poster, oil", "a c++ poster, oil", "a c# poster, oil", "a c% poster, oil", "a c& poster, oil"]
 CHAT = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
+SYMBOLS = [f"猫 {char}、油絵" for char in "\ue000\uf8ff\U000f0000"] + ["犬、墨"]  # private use: icons of a font
 PRETTY = json.dumps([{"prompt": prompt} for prompt in PROMPTS], indent=2)
 
 READ = {  # name -> content, the prompts that must come out, and the reasons for which rows are dropped
@@ -77,6 +78,10 @@ READ = {  # name -> content, the prompts that must come out, and the reasons for
     "utf16_hindi.txt": (lines(HINDI, encoding="utf-16-le"), HINDI, {}),
     "utf16_chinese.txt": (lines([f"一只猫{char}，油画，柔和的光" for char in "红白黑大小"], encoding="utf-16-le"),
                           [f"一只猫{char}，油画，柔和的光" for char in "红白黑大小"], {}),
+    "utf16_symbols.txt": (lines(SYMBOLS, encoding="utf-16-le"), SYMBOLS, {}),
+    "utf16_symbols_be.txt": (lines([f"{cat}\uf8ff" for cat in CATS], "\r\n", "utf-16-be"),
+                             [f"{cat}\uf8ff" for cat in CATS], {}),
+    "utf16_symbols.jsonl": (jsonl(SYMBOLS).decode().encode("utf-16-be"), SYMBOLS, {}),
     "utf16.csv": ("".join(f"{row}\r\n" for row in ["prompt", *quoted(CAFES)]).encode("utf-16"), CAFES, {}),
     "utf16.jsonl": (jsonl(CAFES).decode().encode("utf-16-be"), CAFES, {}),
     "utf32.txt": ("\n".join(CAFES).encode("utf-32"), CAFES, {}),
@@ -96,6 +101,12 @@ READ = {  # name -> content, the prompts that must come out, and the reasons for
     "zero_width.txt": (lines(f"\u200e{prompt}\u200b" for prompt in PROMPTS), PROMPTS, {}),
     "half_emoji.jsonl": (jsonl(PROMPTS).replace(b"light", b"light\\ud83d"), PROMPTS, {}),
     # tables
+    "header_line_break.csv": (lines(['"the\nseed", "prompt\n"', *(f'1,"{prompt}"' for prompt in PROMPTS)]), PROMPTS,
+                              {}),
+    "header_line_breaks.csv": (lines(['"my;\r\nid";prompt', *(f"1;{prompt}" for prompt in PROMPTS)]), PROMPTS, {}),
+    "quoted_header_mark.csv": (b"\xef\xbb\xbf" * 2 + lines(['"prompt","seed"', *(f'"{prompt}",1' for prompt in PROMPTS)]
+                                                             ), PROMPTS, {}),
+    "blanks.csv": (lines(["  ", "prompt,seed", "\t", *(f'"{prompt}",1\n ' for prompt in PROMPTS)]), PROMPTS, {}),
     "semicolons.csv": (lines(["prompt;seed", *(f"{prompt};1" for prompt in PROMPTS)]), PROMPTS, {}),
     "tabs.csv": (lines(["seed\tprompt", *(f"1\t{prompt}" for prompt in PROMPTS)]), PROMPTS, {}),
     "header_spaces.csv": (lines(["seed, prompt ", *(f'1,"{prompt}"' for prompt in PROMPTS)]), PROMPTS, {}),
@@ -127,6 +138,10 @@ READ = {  # name -> content, the prompts that must come out, and the reasons for
     # one bad line of many costs one line
     "one_broken.jsonl": (jsonl(f"cat {n}, oil" for n in range(150)) + b'{"prompt": "cut off',
                          [f"cat {n}, oil" for n in range(150)], {"unreadable": 1}),
+    "one_twice.jsonl": (jsonl(f"cat {n}, oil" for n in range(150)) + b'{"prompt": "a dog", "prompt": "a fox"}\n',
+                        [f"cat {n}, oil" for n in range(150)], {"unreadable": 1}),
+    "twice_unused.jsonl": (lines(f'{{"prompt": "{prompt}", "seed": 1, "seed": 2, "x": {{"prompt": 1, "prompt": 2}}}}'
+                                 for prompt in PROMPTS), PROMPTS, {}),
     "one_number.jsonl": (jsonl([*(f"cat {n}, oil" for n in range(150)), 8]), [f"cat {n}, oil" for n in range(150)],
                          {"unreadable": 1}),
     "one_latin.txt": (lines(f"cat {n}, oil" for n in range(150)) + b"caf\xe9, oil\n",
@@ -171,6 +186,7 @@ REFUSED = {  # name -> content and what the sentence says
     "header_alone.csv": (b"prompt\n", "it is empty"),
     # scores
     "percent.csv": (scored("90 %"), "line 2 has prompt_nsfw '90 %', which is no score"),
+    "underscore.csv": (scored("0.1", "0_1"), "line 3 has prompt_nsfw '0_1', which is no score"),
     "comma.csv": (scored("0.1", '"0,9"'), "line 3 has prompt_nsfw '0,9', which is no score"),
     "hundred.csv": (scored("0.1", "0.2", "90"), "line 4 has prompt_nsfw '90', which is no score"),
     "negative.csv": (scored("-1"), "line 2 has prompt_nsfw '-1', which is no score"),
@@ -191,6 +207,11 @@ REFUSED = {  # name -> content and what the sentence says
     "deep.jsonl": (b"[" * 100_000, "line 1 is no JSON"),
     "captions.jsonl": (lines(['{"Prompt": "a cat"}'] * 5), "it has no column 'prompt'; columns found: Prompt"),
     "empty_array.jsonl": (b"[]", "it is empty"),
+    "twice.jsonl": (b'{"prompt": "a cat", "prompt": "a dog"}\n' * 5, "line 1 has the key 'prompt' twice: keep one"),
+    "scores_twice.jsonl": (b'{"prompt": "a cat", "prompt_nsfw": 0.1, "prompt_nsfw": 0.9}\n',
+                           "has the key 'prompt_nsfw' twice"),
+    "twice_in_array.jsonl": (b'[{"prompt": "a cat"}, {"prompt": "a dog", "prompt": "a fox"}]',
+                             "row 2 has the key 'prompt' twice: keep one"),
     # parquet
     "numbers.parquet": (table([1, 2, 3]), "row 1 has a prompt that is a number, not text: 1"),
     "structs.parquet": (table([{"text": "a cat"}]), "row 1 has a prompt that is an object, not text"),

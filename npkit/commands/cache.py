@@ -7,7 +7,7 @@ from npkit.commands.options import add_verb
 def add(verbs) -> None:
     """Add the verb with its options."""
     verb = add_verb(verbs, "cache", run, "Say how many scores are remembered, by judge, and in how many bytes.",
-                    "npkit cache --clear")
+                    "npkit cache")
     verb.add_argument("--clear", action="store_true", help="forget them all: pictures are painted and judged again")
 
 

@@ -1,7 +1,7 @@
 """`npkit compare`: two runs side by side, or ppo against sft over training seeds."""
 import argparse
 
-from npkit.commands.options import add_profile, add_verb
+from npkit.commands.options import add_profile, add_verb, whole_number
 from npkit.errors import NpkitError
 
 
@@ -11,7 +11,8 @@ def add(verbs) -> None:
                     "Print the metrics of two runs side by side, or ppo against sft over training seeds.",
                     "npkit compare --seeds 0 1 2 3 4")
     verb.add_argument("runs", nargs="*", metavar="RUN", help="two folders of runs/, by name or path")
-    verb.add_argument("--seeds", type=int, nargs="+", metavar="N", help="in their place: ppo - sft of these studies")
+    verb.add_argument("--seeds", type=whole_number, nargs="+", metavar="N",
+                      help="in their place: ppo - sft of these studies")
     add_profile(verb, "of the studies of --seeds (default tiny)")
 
 

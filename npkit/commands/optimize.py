@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from npkit.commands.options import Parser, add_profile, add_verb, importing
+from npkit.commands.options import Parser, add_profile, add_verb, importing, whole_number
 from npkit.errors import NpkitError
 from npkit.text.keywords import CATEGORIES
 
@@ -24,6 +24,8 @@ The phrases of a category and of --exclude are separated by commas, or given by 
 comma inside stands in double quotes: --exclude '"oil, on canvas", fog'. A --require is one phrase, commas and all.
 Of standard input every line answers for itself: one that cannot be taken (empty, too long, not UTF-8) gets an error,
 in its place with --json and on standard error without; the others are decoded, and the exit code is 1.
+With --json, "prompt" is the prompt as the policy reads it: tidied, without what cannot be seen; where that is another
+text than the one that was typed, "typed" has that.
 """
 
 
@@ -36,10 +38,10 @@ def add(verbs) -> None:
     add_profile(verb, "tiny (default), small or paper")
     verb.add_argument("--policy", default="ppo", metavar="ppo|sft|FOLDER", help="which policy writes (default ppo)")
     add_wishes(verb)
-    verb.add_argument("--seed", type=int, default=0, metavar="N",
+    verb.add_argument("--seed", type=whole_number, default=0, metavar="N",
                       help="0 to 4294967295; draws keywords and pictures (default 0)")
-    verb.add_argument("--beam", type=int, metavar="N", help="beam size; the profile's where not given")
-    verb.add_argument("--max-new-tokens", type=int, metavar="N", help="length of a completion; the profile's")
+    verb.add_argument("--beam", type=whole_number, metavar="N", help="beam size; the profile's where not given")
+    verb.add_argument("--max-new-tokens", type=whole_number, metavar="N", help="length of a completion; the profile's")
     verb.add_argument("--prices", action="store_true", help="say what each clause costs, by decoding without it")
     verb.add_argument("--out", metavar="FILE", help="save both pictures side by side (.png, .jpg or .webp), and score "
                                                     "them")
@@ -74,9 +76,18 @@ def phrases(option: str, texts: Iterable[str]) -> list[str]:
     return found
 
 
+def advice_on_defaults(args: argparse.Namespace) -> str:
+    """Return what to do where no text meets the clauses: of those, the default ones can be left out."""
+    drawn = [category for category in CATEGORIES if not getattr(args, category)]
+    room = "a larger --max-new-tokens gives more room"
+    if args.no_defaults or not drawn:
+        return f"; {room}"
+    return f"; the clauses of {', '.join(drawn)} are default ones, which --no-defaults leaves out, and {room}"
+
+
 def read_wishes(args: argparse.Namespace, run: "Run") -> "Constraints":
     """Return the constraints of the command line."""
-    from npkit.optimize import constraints_for
+    from npkit.wishes import constraints_for
     user = {category: phrases(category, getattr(args, category)) for category in CATEGORIES}
     return constraints_for(run.config, user, args.require, phrases("exclude", args.exclude),
                            seed=None if args.no_defaults else args.seed)
@@ -101,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     policy = engine.trained_policy(study, args.policy)
     answer = engine.optimize_each if args.prompt == "-" else engine.optimize
     options = {"policy": policy, "constraints": constraints, "profile": run.config}
-    answers = engine.map_those(str, partial(answer, **options), lines)
+    answers = engine.map_those(str, partial(answer, **options, advice=advice_on_defaults(args)), lines)
     if args.prices:
         answers = engine.map_those(engine.Optimized, partial(engine.with_prices, **options), answers)
     show(answers, args, run, out)
@@ -125,6 +136,7 @@ def read_lines(content: bytes) -> list["str | Refused"]:
         raise NpkitError("standard input is empty: it holds one prompt a line, such as \"a castle tower\"")
     lines = []
     for line in content.removesuffix(b"\n").split(b"\n"):
+        line = line.removesuffix(b"\r")  # of a file from Windows
         try:
             text = line.decode("utf-8")
             lines.append(Refused(text, "the line holds a NUL: text in UTF-8 has none") if "\0" in text else text)
@@ -153,6 +165,7 @@ def show(answers: Sequence["Optimized | Refused"], args: argparse.Namespace, run
         note_truncated(found, scorer)
         if not args.json:
             print_scores(found)
+            print_notes(scorer)
         if out:
             engine.save_pictures(found, scorer, args.seed, out, run.config.name)
             print(f"npkit: saved {out}", file=sys.stderr)
@@ -192,13 +205,20 @@ def describe(found: "Optimized") -> str:
 
 
 def print_scores(found: Sequence["Optimized"]) -> None:
-    """Print every judge's scores of both pictures, under the optimised prompt where there are several."""
+    """Print every judge's scores of both pictures, under the plain prompt where there are several."""
     for each in found:
         if len(found) > 1:
-            print(f"\n{each.optimized}")
+            print(f"\nscores of {each.prompt!r}, plain -> optimised")
         for judge, score in each.scores.items():
             plain, optimized = score["prompt"], score["optimized"]
             print(f"  {judge:<12} {plain:.3f} -> {optimized:.3f} ({optimized - plain:+.3f})", flush=True)
+
+
+def print_notes(scorer: "Scorer") -> None:
+    """Print what the judges have to say about their scores, such as what the least one means."""
+    for name, judge in scorer.judges.items():
+        if judge.note:
+            print(f"  ({name}: {judge.note})", flush=True)
 
 
 def note_truncated(found: Sequence["Optimized"], scorer: "Scorer") -> None:

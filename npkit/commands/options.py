@@ -4,6 +4,8 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from npkit.numbers import read_whole_number
+
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one sentence and whose help ends with an example."""
@@ -25,8 +27,8 @@ def add_verb(verbs, name: str, function: Callable[[argparse.Namespace], int], su
 def add_choice(verb: Parser) -> None:
     """Add the options that choose a study."""
     add_profile(verb, "tiny (default), small or paper")
-    verb.add_argument("--seed", type=int, default=0, metavar="N", help="0 to 4294967295; seeds everything random "
-                                                                       "(default 0)")
+    verb.add_argument("--seed", type=whole_number, default=0, metavar="N",
+                      help="0 to 4294967295; seeds everything random (default 0)")
 
 
 def add_profile(verb: Parser, words: str) -> None:
@@ -34,6 +36,14 @@ def add_profile(verb: Parser, words: str) -> None:
     verb.add_argument("--profile", default="tiny", metavar="P", help=words)
     verb.add_argument("--set", action="append", default=[], dest="settings", metavar="a.b=VALUE",
                       help="change a setting of the profile, such as ppo.kl_coef=0.1; may be repeated")
+
+
+def whole_number(text: str) -> int:
+    """Return the whole number of an option."""
+    try:
+        return read_whole_number(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def names(text: str) -> list[str]:

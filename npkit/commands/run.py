@@ -1,10 +1,16 @@
 """`npkit run`: the notebooks executed in order, and the result table."""
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from npkit.commands.options import add_choice, add_verb, names
 from npkit.errors import NpkitError
+
+if TYPE_CHECKING:
+    from npkit.study.artifacts import Run
+    from npkit.study.preflight import Corpus
 
 
 def add(verbs) -> None:
@@ -15,10 +21,21 @@ def add(verbs) -> None:
     verb.add_argument("--only", type=names, default=[], metavar="A,B", help="only these notebooks")
     verb.add_argument("--until", default="", metavar="NOTEBOOK", help="stop after this notebook")
     verb.add_argument("--fresh", action="store_true", help="make the chosen notebooks' artifacts again")
-    verb.add_argument("--dry-run", action="store_true", help="say what would run, and write nothing")
+    verb.add_argument("--dry-run", action="store_true", 
+                      help="say what would run and what the corpus holds, and write nothing")
     verb.add_argument("--check", type=Path, metavar="FILE",
                       help="compare metrics with {stage: {metric: {value, tolerance}}}; exit code 3 when one is off")
     verb.add_argument("--refresh", action="store_true", help="write this run's values into the file of --check")
+
+
+def show_plan(runs: Sequence["Run"], kept: Sequence[bool], corpus: "Corpus | None") -> None:
+    """Print what would be run and what kept, a line a stage, and what the corpus holds."""
+    from npkit.study import preflight
+    from npkit.study.artifacts import STAGES
+    for each, is_kept in zip(runs, kept, strict=True):
+        print(f"{STAGES[each.stage].notebook:<24}{'keep' if is_kept else 'run '} {each.folder}")
+    if [each.stage for each in runs] != ["glyphworld"]:
+        print(f"\n{preflight.account(corpus or preflight.find_corpus(runs[0]))}")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,9 +48,7 @@ def run(args: argparse.Namespace) -> int:
     expected = runner.read_expected(args.check) if args.check else {}
     planned = runner.plan(args.profile, args.seed, parse_settings(args.settings), args.only, args.until)
     if args.dry_run:
-        for each in planned.runs:
-            kept = not args.fresh and planned.kept(each)
-            print(f"{runner.source_of(each).stem:<24}{'keep' if kept else 'run '} {each.folder}")
+        show_plan(planned.runs, [not args.fresh and planned.kept(each) for each in planned.runs], planned.corpus)
         return 0
     runner.run_study(planned, args.fresh)
     index = write_report(planned.folder)

@@ -243,5 +243,6 @@ def text_table(table: pd.DataFrame) -> str:
     constant = "Constant: the judge scores every variant alike.\n" if (wide == "constant").any(axis=None) else ""
     return f"""{wide.to_string(line_width=120)}
 
-Gain: score minus the score of the bare prefix, same picture seeds; 95 % intervals by paired bootstrap over n prefixes.
-{constant}Last column: the paper's aesthetic score, "paper (to confirm)", of other pictures and on another scale."""
+Gain: score minus the score of the bare prefix, same picture seeds; 95 % intervals by paired bootstrap over prefixes.
+{constant}n: how many test prefixes each number rests on.
+paper (to confirm): the mean aesthetic score that the paper reports, of other pictures and on another scale."""

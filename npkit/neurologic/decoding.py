@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation import GenerateBeamDecoderOnlyOutput
 
-from npkit.errors import NpkitError, PrefixTooLong
+from npkit.errors import ImpossibleClauses, NpkitError, PrefixTooLong
 from npkit.neurologic.constraints import BLANK, COMMAS, Certificate, Constraints, certify, find
 from npkit.neurologic.goals import FAR, set_by_prefix
 from npkit.neurologic.machine import BAN, IN_WORD
@@ -159,8 +159,8 @@ def prepare(prefix: str, constraints: Constraints, vocabulary: Vocabulary, max_n
     tracker = solved(tracker, max_new_tokens) if tight else solved(tracker, LAST_TOKENS, CHEAP_SETS)
     need = _need(tracker, node, met, in_word, vocabulary)
     if need > max_new_tokens:
-        raise NpkitError(_why_infeasible(constraints, vocabulary, need, max_new_tokens,
-                                         tracker.plans.exact_sets.shape[1] > 0))
+        raise ImpossibleClauses(_why_infeasible(constraints, vocabulary, need, max_new_tokens,
+                                                tracker.plans.exact_sets.shape[1] > 0))
     return Job(prefix, prefix_ids, constraints, template, tracker, node, met, in_word, need)
 
 

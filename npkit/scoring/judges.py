@@ -1,6 +1,8 @@
 """Judges: a number for how well a picture shows the prefix, how good it looks, or how good a prompt is."""
 import hashlib
 import importlib
+import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,19 +18,21 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from npkit.errors import NpkitError
 from npkit.scoring.images import identity
 from npkit.study.code import code_of
-from npkit.study.contents import resolve
+from npkit.study.contents import resolve, user_path
 from npkit.study.profiles import JudgeConfig, Profile
 
 
 class Judge:
     """A judge by name; called with prefixes, prompts and pictures it returns scores (batch,).
 
+    `note` says in one line what a score means, for people who read one: of a function the first line of its docstring.
+
     `rate(prefixes, prompts, pictures)` does the work. Judges of pictures compare with the PREFIX, what the user asked
     for; judges of text read the whole prompt and need no pictures.
     """
 
-    def __init__(self, config: JudgeConfig, rate: Callable[..., Tensor]):
-        self.name, self.config, self.rate = config.name, config, rate
+    def __init__(self, config: JudgeConfig, rate: Callable[..., Tensor], note: str = ""):
+        self.name, self.config, self.rate, self.note = config.name, config, rate, note
         self.needs_pictures = config.kind != "text_function"
 
     @property
@@ -98,11 +102,11 @@ def preprocess(pictures: Tensor, processor: CLIPImageProcessorPil) -> Tensor:
 
 def find_head(name: str) -> Path:
     """Return the file of an aesthetic head: a path, or `repository:file` of the hub."""
-    path = Path(resolve(name)).expanduser()
+    path = user_path(resolve(name))
     repository, _, file = name.partition(":")
-    if not path.exists() and not file:
+    if not os.path.exists(path) and not file:
         raise NpkitError(f"there is no aesthetic head at {path}: name a file, or repository:file of the hub")
-    return path if path.exists() else Path(hf_hub_download(repository, file))
+    return path if os.path.exists(path) else Path(hf_hub_download(repository, file))
 
 
 def load_head(path: str | Path) -> nn.Sequential:
@@ -153,15 +157,21 @@ def to_bytes(pictures: Tensor) -> np.ndarray:
     return (pictures * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
+def first_line(function: Callable) -> str:
+    """Return what a function says of itself in one line."""
+    return (inspect.getdoc(function) or "").partition("\n")[0]
+
+
 def load_judge(config: JudgeConfig, device: torch.device | str) -> Judge:
     """Return the judge of one profile entry."""
     if config.kind == "text_function":
         function = load_function(config.model)
-        return Judge(config, lambda prefixes, prompts, pictures: torch.tensor(list(function(list(prompts)))))
+        return Judge(config, lambda prefixes, prompts, pictures: torch.tensor(list(function(list(prompts)))),
+                     first_line(function))
     if config.kind == "picture_function":
         function, folder = load_function(config.model), Path(resolve(config.head))
         return Judge(config, lambda prefixes, prompts, pictures: torch.tensor(
-            function(list(prefixes), to_bytes(pictures), folder), dtype=torch.float32))
+            function(list(prefixes), to_bytes(pictures), folder), dtype=torch.float32), first_line(function))
     clip = load_clip(config, device)
     if config.kind == "pickscore":
         scale = clip.model.logit_scale.exp()

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -149,16 +149,24 @@ class Run:
         return Artifact(self.folder, json.loads(manifest.read_text(encoding="utf-8"))) if manifest.exists() else None
 
     def input(self, stage: str) -> Artifact:
-        """Return the artifact of an earlier stage, or say which notebook makes it."""
+        """Return the artifact of an earlier stage, or say which command makes it."""
         if stage not in STAGES[self.stage].inputs:
             raise NpkitError(f"{self.stage} reads {', '.join(STAGES[self.stage].inputs) or 'no stage'}, not {stage!r}")
-        artifact = self._other(stage).artifact
-        if artifact is None:
-            notebook = STAGES[stage].notebook
-            raise MissingArtifact(f"{self.stage} needs the artifact of stage {stage} (profile {self.config.name}, "
-                                  f"seed {self.seed}): run notebook {notebook} first "
-                                  f"(npkit run --only {notebook}{self.options})")
-        return artifact
+        self.need([stage])
+        return self._other(stage).artifact
+
+    def need(self, stages: Iterable[str]) -> None:
+        """Raise if one of these earlier stages has no artifact, with the command that makes all that are missing."""
+        missing = [stage for stage in STAGES if stage in stages and self._other(stage).artifact is None]
+        if missing:
+            what, them = (f"artifact of stage {missing[0]}", "it") if len(missing) == 1 else (
+                f"artifacts of stages {' and '.join(missing)}", "them")
+            raise MissingArtifact(f"{self.stage} needs the {what} (profile {self.config.name}, seed {self.seed}): "
+                                  f"make {them} by {self.command(missing[-1])}")
+
+    def command(self, stage: str = "") -> str:
+        """Return the command that makes the artifacts up to a stage, or all of them, of these settings."""
+        return f"npkit run{f' --until {STAGES[stage].notebook}' if stage else ''}{self.options}"
 
     def make(self, function: Callable[[Path], dict[str, float]]) -> Artifact:
         """Return the artifact; where there is none, let `function` fill a folder and return its metrics."""

@@ -13,10 +13,19 @@ CONTENTS = {"data": ("source",), "policy": ("pretrained",), "images": ("model",)
 FILES = ("source", "keywords")  # those of them that name a file and never a repository of the hub
 
 
+def user_path(name: str) -> Path:
+    """Return the path that a user writes, `~` for the home folder.
+
+    Whether something is there is asked by `os.path`: Path's own methods raise where a name is too long for a file, and
+    `expanduser` where there is no such user.
+    """
+    return Path(os.path.expanduser(name))
+
+
 def home() -> Path:
     """Return the folder of `artifacts/` and `runs/`: $NPKIT_HOME, else the repository, else ~/.npkit."""
     if os.environ.get("NPKIT_HOME"):
-        return Path(os.environ["NPKIT_HOME"]).expanduser().resolve()
+        return user_path(os.environ["NPKIT_HOME"]).resolve()
     repository = PACKAGE.parent
     return repository if (repository / "pyproject.toml").exists() else Path.home() / ".npkit"
 
@@ -41,8 +50,8 @@ def fingerprint(name: str) -> str:
     A file or folder gives a short SHA-256 of its contents, `module:function` one of the code it rests on, and a hub id
     stands for itself.
     """
-    path = Path(resolve(name)).expanduser()
-    if path.exists():
+    path = user_path(resolve(name))
+    if os.path.exists(path):
         return digest_of_path(path)
     if not FUNCTION.fullmatch(name):
         return name
@@ -68,8 +77,8 @@ def by_content(section: str, config):
 
 def find_file(name: str) -> Path | None:
     """Return the absolute path of a file here or, as notebooks run elsewhere, in `home()`; links are not followed."""
-    path = Path(resolve(name)).expanduser()
-    return next((place.absolute() for place in (path, home() / path) if place.exists()), None)
+    path = user_path(resolve(name))
+    return next((place.absolute() for place in (path, home() / path) if os.path.exists(place)), None)
 
 
 def _located(setting: str, name: str) -> str:
@@ -85,7 +94,7 @@ def _located(setting: str, name: str) -> str:
             places = "" if name.startswith(("/", "~")) else f"; looked in {Path.cwd()} and {home()}"
             raise NpkitError(f"{name} does not exist ({setting}{places})")
         return str(found)
-    if Path(name).exists():
+    if os.path.exists(name):
         raise NpkitError(f"{setting} {name!r} is a folder or file here and would be an id of the hub elsewhere: write "
                          f"./{name} for what is here")
     return name

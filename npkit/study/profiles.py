@@ -3,11 +3,12 @@ import difflib
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 
-from npkit.errors import NpkitError
+from npkit.errors import Faults, NpkitError
+from npkit.numbers import read_number
 from npkit.study.contents import find_file, locate
 
 MAY_BE_ZERO = {"max_steps", "num_threads", "sat_tolerance", "prune_factor", "eval_updates"}  # others: at least 1
@@ -41,8 +42,8 @@ class PolicyConfig:
     hidden_size: int = 128
     num_heads: int = 4
     vocab_size: int = 1024           # of the byte-level BPE trained on the corpus
-    max_prompt_tokens: int = 96      # prefix and completion together
-    max_prefix_tokens: int = 32
+    max_prompt_tokens: int = 160     # prefix and completion together
+    max_prefix_tokens: int = 80      # longer prefixes are refused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +166,7 @@ class EvaluationConfig:
 class RuntimeConfig:
     """Where and how long; never part of an artifact's key."""
     device: str = "auto"             # auto, cpu, cuda or cuda:1
-    cell_timeout: int = 3600         # seconds a notebook cell may take
+    cell_timeout: int                # seconds a notebook cell may take
     num_threads: int = 0             # CPU threads of torch; 0: torch decides
 
 
@@ -204,8 +205,11 @@ def load_profile(name: str, settings: Mapping[str, object] | None = None) -> Pro
     table = tables[name]
     sections = {section: kind(**table.get(section, {})) for section, kind in SECTIONS.items()}
     profile = Profile(name=name, judges=tuple(JudgeConfig(**judge) for judge in table["judges"]), **sections)
+    faults = Faults()
     for setting, value in locate(settings or {}).items():
-        profile = _set(profile, setting, value)
+        with faults.noted():
+            profile = _set(profile, setting, value)
+    faults.tell()
     _check(profile)
     source = find_file(profile.data.source)
     return replace(profile, data=replace(profile.data, source=str(source))) if source else profile
@@ -227,14 +231,20 @@ def parse_setting(text: str) -> tuple[str, object]:
     if kind is str:
         return setting, value
     try:
-        return setting, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        (read,) = tomllib.loads(f"value = {value}").values()
+    except ValueError:  # no TOML, or of more lines than one
         raise NpkitError(f"{setting} takes {KINDS[kind]}, got {value!r}") from None
+    return setting, read
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, object]:
     """Return the settings of `--set` options, their paths made absolute."""
-    return locate(dict(map(parse_setting, texts)))
+    faults, settings = Faults(), {}
+    for text in texts:
+        with faults.noted():
+            settings |= locate(dict([parse_setting(text)]))
+    faults.tell()
+    return settings
 
 
 def parse_weights(text: str) -> dict[str, float]:
@@ -243,10 +253,10 @@ def parse_weights(text: str) -> dict[str, float]:
     for part in text.split(","):
         name, colon, value = (piece.strip() for piece in part.partition(":"))
         try:
-            weight = float(value)
+            weight = read_number(value)
         except ValueError:
-            weight = math.nan
-        if not (name and colon and math.isfinite(weight) and weight) or name in weights:
+            weight = 0.0
+        if not (name and colon and weight) or name in weights:
             raise NpkitError("ppo.reward_weights names each judge once with a finite weight other than 0, such as "
                              f"\"pickscore:1, aesthetic:0.5\", got {part.strip()!r} in {text!r}")
         weights[name] = weight
@@ -288,65 +298,74 @@ def _typed(setting: str, value, kind: type):
 
 
 def _check(profile: Profile) -> None:
-    """Raise where a value has the right type and makes no sense."""
-    for section in SECTIONS:
-        for name, value in vars(getattr(profile, section)).items():
-            _check_number(f"{section}.{name}", value)
-    data = profile.data
+    """Raise where values have the right type and make no sense, with a sentence for each."""
+    wrong = [*_wrong_numbers(profile), *_wrong_names(profile), *_wrong_weights(profile), *_wrong_ppo(profile.ppo)]
+    data, policy = profile.data, profile.policy
     if data.ppo_share + data.validation_share + data.test_share >= 1:
-        raise NpkitError("data.ppo_share, data.validation_share and data.test_share leave nothing for SFT: "
-                         "their sum must be below 1")
-    if not re.fullmatch(r"first_comma|full|random_cut|words:[1-9]\d*", data.prefix_rule):
-        raise NpkitError(f"data.prefix_rule is first_comma, full, random_cut or words:k (such as words:3), "
-                         f"got {data.prefix_rule!r}")
-    if profile.neurologic.compat not in COMPAT:
-        raise NpkitError(f"neurologic.compat is empty or one of {', '.join(filter(None, COMPAT))}, "
-                         f"got {profile.neurologic.compat!r}")
-    policy = profile.policy
-    if policy.architecture not in ARCHITECTURES:
-        raise NpkitError(f"policy.architecture is one of {', '.join(ARCHITECTURES)}, got {policy.architecture!r}")
+        wrong.append("data.ppo_share, data.validation_share and data.test_share leave nothing for SFT: their sum must "
+                     "be below 1")
+    if not re.fullmatch(r"first_comma|full|random_cut|words:[1-9][0-9]*", data.prefix_rule):
+        wrong.append(f"data.prefix_rule is first_comma, full, random_cut or words:k (such as words:3), got "
+                     f"{data.prefix_rule!r}")
     if policy.pretrained and policy.architecture != "gpt2":
-        raise NpkitError(f"policy.architecture is for a policy from scratch: {policy.pretrained!r} has its own")
+        wrong.append(f"policy.architecture is for a policy from scratch: {policy.pretrained!r} has its own")
+    if wrong:
+        raise NpkitError("\n".join(wrong))
+
+
+def _wrong_names(profile: Profile) -> Iterator[str]:
+    """Yield a sentence for each setting that is none of the names there are."""
+    choices = {"neurologic.compat": COMPAT, "policy.architecture": ARCHITECTURES, "sft.precision": PRECISIONS,
+               "ppo.precision": PRECISIONS, "ppo.algorithm": ALGORITHMS, "ppo.final_policy": FINAL_POLICIES}
+    for setting, known in choices.items():
+        section, _, name = setting.partition(".")
+        if (value := getattr(getattr(profile, section), name)) not in known:
+            names = ", ".join(filter(None, known))
+            yield f"{setting} is {'' if known[0] else 'empty or '}one of {names}, got {value!r}"
     for judge in profile.judges:
         if judge.kind not in JUDGE_KINDS:
-            raise NpkitError(f"judges.{judge.name}.kind is one of {', '.join(JUDGE_KINDS)}, got {judge.kind!r}")
-    for name in (profile.ppo.reward_judge, *profile.ppo.weights):
-        profile.judge(name)
+            yield f"judges.{judge.name}.kind is one of {', '.join(JUDGE_KINDS)}, got {judge.kind!r}"
+
+
+def _wrong_weights(profile: Profile) -> Iterator[str]:
+    """Yield what is wrong with the judges that pay PPO."""
+    try:
+        for name in (profile.ppo.reward_judge, *profile.ppo.weights):
+            profile.judge(name)
+    except NpkitError as error:
+        yield str(error)
+        return
     if profile.ppo.reward_judge not in profile.ppo.weights:
-        raise NpkitError(f"ppo.reward_weights {profile.ppo.reward_weights!r} leaves out ppo.reward_judge "
-                         f"{profile.ppo.reward_judge!r}, the paid judge that figures show: weigh it, or name another")
-    for section in ("sft", "ppo"):
-        if getattr(profile, section).precision not in PRECISIONS:
-            raise NpkitError(f"{section}.precision is one of {', '.join(PRECISIONS)}, got "
-                             f"{getattr(profile, section).precision!r}")
-    _check_ppo(profile.ppo)
+        yield (f"ppo.reward_weights {profile.ppo.reward_weights!r} leaves out ppo.reward_judge "
+               f"{profile.ppo.reward_judge!r}, the paid judge that figures show: weigh it, or name another")
 
 
-def _check_ppo(ppo: PPOConfig) -> None:
-    for name, known in (("algorithm", ALGORITHMS), ("final_policy", FINAL_POLICIES)):
-        if getattr(ppo, name) not in known:
-            raise NpkitError(f"ppo.{name} is one of {', '.join(known)}, got {getattr(ppo, name)!r}")
+def _wrong_ppo(ppo: PPOConfig) -> Iterator[str]:
+    """Yield what does not go together in the settings of PPO, GRPO and RLOO."""
     if ppo.final_policy == "best" and not ppo.eval_updates:
-        raise NpkitError("ppo.final_policy best needs held-out scores: ppo.eval_updates must be 1 or more, got 0")
-    if ppo.algorithm != "ppo":
-        if ppo.num_generations < 2:
-            raise NpkitError(f"ppo.num_generations must be 2 or more for {ppo.algorithm}, whose baseline is the other "
-                             f"completions of the prefix, got {ppo.num_generations}")
-        for name in ("num_generations", "minibatch_size"):
-            if ppo.episodes_per_update % getattr(ppo, name):
-                raise NpkitError(f"{ppo.algorithm} needs ppo.episodes_per_update to be a multiple of ppo.{name}, got "
-                                 f"{ppo.episodes_per_update} and {getattr(ppo, name)}")
+        yield "ppo.final_policy best needs held-out scores: ppo.eval_updates must be 1 or more, got 0"
+    if ppo.algorithm == "ppo":
+        return
+    if ppo.num_generations < 2:
+        yield (f"ppo.num_generations must be 2 or more for {ppo.algorithm}, whose baseline is the other completions of "
+               f"the prefix, got {ppo.num_generations}")
+    for name in ("num_generations", "minibatch_size"):
+        if ppo.episodes_per_update % max(1, getattr(ppo, name)):
+            yield (f"{ppo.algorithm} needs ppo.episodes_per_update to be a multiple of ppo.{name}, got "
+                   f"{ppo.episodes_per_update} and {getattr(ppo, name)}")
 
 
-def _check_number(setting: str, value) -> None:
-    name = setting.rpartition(".")[2]
-    if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
-        raise NpkitError(f"{setting} must be a finite number, 0 or more, got {value}")
-    if name.endswith("_share") and value > 1:
-        raise NpkitError(f"{setting} is a share between 0 and 1, got {value}")
-    least = 0 if name in MAY_BE_ZERO else 1
-    if type(value) is int and value < least:
-        raise NpkitError(f"{setting} must be {least} or more, got {value}")
+def _wrong_numbers(profile: Profile) -> Iterator[str]:
+    """Yield a sentence for each number out of its range."""
+    for section in SECTIONS:
+        for name, value in vars(getattr(profile, section)).items():
+            least = 0 if name in MAY_BE_ZERO else 1
+            if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
+                yield f"{section}.{name} must be a finite number, 0 or more, got {value}"
+            elif name.endswith("_share") and value > 1:
+                yield f"{section}.{name} is a share between 0 and 1, got {value}"
+            elif type(value) is int and value < least:
+                yield f"{section}.{name} must be {least} or more, got {value}"
 
 
 def _unknown(what: str, name: str, known) -> None:

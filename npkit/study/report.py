@@ -3,6 +3,7 @@ import base64
 import html
 import io
 import json
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -49,7 +50,7 @@ $figures
 def find_folder(name: str) -> Path:
     """Return the run folder a user names by its path or by its name in `runs/`."""
     for folder in (Path(name), home() / "runs" / name):
-        if (folder / "run.json").is_file():
+        if os.path.isfile(folder / "run.json"):
             return folder.resolve()
     known = sorted(path.parent.name for path in (home() / "runs").glob("*/run.json"))
     raise NpkitError(f"no run {name!r}; known in {home() / 'runs'}: {', '.join(known) or 'none'}")
@@ -149,8 +150,8 @@ def seeds_table(profile: str, seeds: Sequence[int], settings: Mapping[str, objec
     found = {run.seed: run.artifact.metrics for run in runs if run.artifact}
     if not found:
         raise NpkitError(f"none of the seeds {', '.join(map(str, seeds))} has been evaluated: "
-                         f"begin with npkit run{runs[0].options}")
-    missing = [f"seed {run.seed} is not there yet: npkit run{run.options}" for run in runs if not run.artifact]
+                         f"begin with {runs[0].command()}")
+    missing = [f"seed {run.seed} is not there yet: {run.command()}" for run in runs if not run.artifact]
     note = (f"ppo - sft, {runs[0].config.evaluation.num_prefixes} test prefixes, {len(found)} of {len(runs)} training "
             "seeds, 95 % intervals: of a seed over prefixes, of the mean over seeds.")
     return "\n".join([seed_rows(found, [judge.name for judge in runs[0].config.judges]), *missing, "", note])

@@ -2,6 +2,7 @@
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import sys
@@ -10,26 +11,34 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from npkit import errors
-from npkit.errors import NotebookFailed, NpkitError
+from npkit.errors import Faults, NotebookFailed, NpkitError
 from npkit.study.artifacts import NOTEBOOKS, STAGES, Run, home, open_run, write_whole
+
+if TYPE_CHECKING:
+    from npkit.study.preflight import Corpus
 
 PARAMETERS = ("profile", "seed", "settings")
 LOOKED_AT = ("data.", "policy.", "ppo.episodes_per_update", "ppo.max_new_tokens", "ppo.final_policy",
-             "evaluation.num_prefixes", "neurologic.max_new_tokens", "neurologic.keywords", "neurologic.block",
-             "neurologic.living_artists")
+             "evaluation.num_prefixes", "evaluation.max_new_tokens", "neurologic.max_new_tokens",
+             "neurologic.beam_size", "neurologic.keywords", "neurologic.block", "neurologic.living_artists")
 LOCK_SECONDS = 5  # a killed run lets go at once
 USER_ERRORS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, NpkitError)}
 
 
 @dataclass(frozen=True)
 class Study:
-    """The notebooks of one profile, seed and settings, and the folder their executed copies go to."""
+    """The notebooks of one profile, seed and settings, and the folder their executed copies go to.
+
+    `corpus` is what the plan read of the corpus, None where it did not look.
+    """
     runs: tuple[Run, ...]
     folder: Path
+    corpus: "Corpus | None" = None
 
     def executed(self, run: Run) -> Path:
         """Where the executed copy of a notebook is, or will be."""
@@ -52,19 +61,30 @@ class Study:
 # 1. Plan: everything that can be refused is refused before anything is written ---------------------------------------
 def plan(profile: str, seed: int = 0, settings: Mapping[str, object] | None = None,
          only: Sequence[str] = (), until: str = "") -> Study:
-    """Return the study of the chosen notebooks (all when none is named), with settings, inputs and corpus checked."""
+    """Return the study of the chosen notebooks (all when none is named), with settings, inputs and corpus checked.
+
+    Whatever is found wrong is raised together.
+    """
     runs = [open_run(stage, profile, seed, settings) for stage in choose(only, until)]
-    study = Study(tuple(runs), home() / "runs" / f"{profile}-{runs[0].label}")
+    faults, corpus = Faults(), None
+    with faults.noted():
+        check_inputs(runs)
+        missing = {run.stage: run for run in runs if run.artifact is None}
+        if missing and not is_shipped(runs[0]):
+            from npkit.study import preflight
+            corpus = preflight.check(missing)
     for run in runs:
-        for stage in STAGES[run.stage].inputs:
-            if stage not in [other.stage for other in runs]:
-                run.input(stage)
-        check_notebook(source_of(run))
-    missing = {run.stage: run for run in runs if run.artifact is None}
-    if missing and not is_shipped(runs[0]):
-        from npkit.study import preflight
-        preflight.check(missing)
-    return study
+        with faults.noted():
+            check_notebook(source_of(run))
+    faults.tell()
+    return Study(tuple(runs), home() / "runs" / f"{profile}-{runs[0].label}", corpus)
+
+
+def check_inputs(runs: Sequence[Run]) -> None:
+    """Raise if a run reads a stage that is neither there nor among the runs."""
+    planned = {run.stage for run in runs}
+    for run in runs:
+        run.need(set(STAGES[run.stage].inputs) - planned)
 
 
 def choose(only: Sequence[str], until: str) -> list[str]:
@@ -294,14 +314,22 @@ def read_expected(path: Path) -> dict:
     try:
         expected = json.loads(path.read_text(encoding="utf-8"))
         unknown = set(expected) - set(STAGES)
-        for want in (want for metrics in expected.values() for want in metrics.values()):
-            float(want["value"]), float(want["tolerance"])
+        for stage, metrics in expected.items():
+            for metric, want in metrics.items():
+                check_numbers(want, f"{stage} {metric}")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise NpkitError(f"cannot read expected metrics from {path}: {type(error).__name__}: {shorten(str(error))}; "
                          "written {stage: {metric: {value, tolerance}}}") from None
     if unknown:
         raise NpkitError(f"{path} has metrics of stage {min(unknown)!r}; known: {', '.join(STAGES)}")
     return expected
+
+
+def check_numbers(want: Mapping, metric: str) -> None:
+    """Raise if value and tolerance of an expected metric are not finite numbers, or the tolerance is below 0."""
+    for name, least in (("value", -math.inf), ("tolerance", 0)):
+        if type(want[name]) not in (int, float) or not math.isfinite(want[name]) or want[name] < least:
+            raise ValueError(f"{metric} needs a number as its {name}, got {want[name]!r}")
 
 
 # 4. Files ------------------------------------------------------------------------------------------------------------

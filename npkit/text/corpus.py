@@ -153,7 +153,7 @@ def cut_prefix(prompt: str, rule: str, rng: np.random.Generator) -> tuple[str, s
             prefix = prompt
         case ["random_cut"]:
             prefix = first_words(prompt, int(rng.integers(1, max(2, len(prompt.split())))))
-        case ["words", count] if count.isdecimal() and int(count) > 0:
+        case ["words", count] if re.fullmatch("[1-9][0-9]*", count):
             prefix = first_words(prompt, int(count))
         case _:
             raise NpkitError(f"unknown prefix rule {rule!r} (data.prefix_rule): use {PREFIX_RULES}")

@@ -5,10 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from npkit.errors import NpkitError
-from npkit.study.contents import resolve
+from npkit.study.contents import resolve, user_path
 from npkit.text.characters import tidy
 
 CATEGORIES = ("style", "artist", "format", "perspective", "booster", "vibe")
@@ -33,7 +32,7 @@ Keywords = Mapping[str, tuple[Keyword, ...]]  # category -> its keywords
 
 def load(source: str = "npkit/text/keywords.toml") -> dict[str, tuple[Keyword, ...]]:
     """Return the keywords of a TOML file by category, most used first; `npkit/...` names a file of the package."""
-    path = Path(resolve(source)).expanduser()
+    path = user_path(resolve(source))
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:

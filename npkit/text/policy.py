@@ -88,12 +88,17 @@ def load_policy(name: str | Path) -> Policy:
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise NpkitError(f"policy {source!r} is no causal language model that can be loaded, neither a folder nor a "
                          f"reachable hub id: {str(error).splitlines()[0]}") from error
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers invents an empty one for a bare folder
-        raise NpkitError(f"policy {source!r} has no tokenizer: save one into the folder with save_pretrained()")
+    check_tokenizer(tokenizer, source)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise NpkitError(f"policy {source!r} has {len(tokenizer)} tokens in its tokenizer and only "
                          f"{model.get_input_embeddings().num_embeddings} in its model: they do not belong together")
     return with_pad_token(named_loss(model), tokenizer)
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerFast, source: str) -> None:
+    """Raise on the empty tokenizer that transformers invents for a folder without one."""
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise NpkitError(f"policy {source!r} has no tokenizer: save one into the folder with save_pretrained()")
 
 
 def named_loss(model: PreTrainedModel) -> PreTrainedModel:
@@ -142,14 +147,28 @@ def is_recurrent_kind(config: PolicyConfig) -> bool:
     return MODEL_FOR_CAUSAL_LM_MAPPING[type(found)]._is_stateful
 
 
+def num_positions(config: PolicyConfig) -> int:
+    """Return how many tokens a policy of these settings takes: `max_prompt_tokens`, or what it was made for if fewer.
+
+    A pretrained one that is not on this machine yet is taken at the settings' word.
+    """
+    try:
+        found = config.pretrained and AutoConfig.from_pretrained(resolve(config.pretrained), local_files_only=True)
+    except (OSError, ValueError):
+        found = None
+    return min(config.max_prompt_tokens, getattr(found, "max_position_embeddings", config.max_prompt_tokens))
+
+
 def early_tokenizer(config: PolicyConfig, prompts: Iterable[str]) -> PreTrainedTokenizerFast | None:
     """Return the tokenizer that a policy of these settings will have; None of one that is not on this machine yet."""
     if not config.pretrained:
         return train_tokenizer(prompts, config.vocab_size)
     try:
-        return AutoTokenizer.from_pretrained(resolve(config.pretrained), local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(resolve(config.pretrained), local_files_only=True)
     except (OSError, ValueError):
         return None
+    check_tokenizer(tokenizer, config.pretrained)
+    return tokenizer
 
 
 def max_tokens(model: PreTrainedModel) -> int:
@@ -169,16 +188,28 @@ def fits(tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str], max_prefix
     return [0 < len(ids) <= max_prefix_tokens for ids in tokenizer(list(prefixes))["input_ids"]]
 
 
-def encode_prefixes(tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str],
-                    max_prefix_tokens: int) -> list[list[int]]:
-    """Return the token ids of each prefix; an empty or a longer one raises."""
+def encode_with_room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str],
+                     max_new_tokens: int) -> list[list[int]]:
+    """Return the token ids of each prefix; raise where one leaves no room in the model for so many new tokens."""
+    positions = max_tokens(model)
+    if positions <= max_new_tokens:
+        raise NpkitError(f"max_new_tokens is {max_new_tokens}, and the policy's {positions} positions (n_positions) "
+                         "leave no room for a prefix beside them: lower it")
+    return encode_prefixes(tokenizer, prefixes, positions - max_new_tokens,
+                           f"its {positions} positions (n_positions) less {max_new_tokens} of max_new_tokens; shorten "
+                           "the prefix, or lower max_new_tokens")
+
+
+def encode_prefixes(tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str], max_prefix_tokens: int,
+                    why: str = "policy.max_prefix_tokens; shorten the prefix") -> list[list[int]]:
+    """Return the token ids of each prefix; an empty or a longer one raises, and says why the limit is what it is."""
     prefix_ids = tokenizer(list(prefixes))["input_ids"] if prefixes else []
     for prefix, ids in zip(prefixes, prefix_ids):
         if not prefix.strip():
             raise NpkitError("the prefix is empty: the policy needs at least one word to continue")
         if len(ids) > max_prefix_tokens:
-            raise PrefixTooLong(f"prefix has {len(ids)} tokens, the policy's limit is {max_prefix_tokens} "
-                                f"(policy.max_prefix_tokens, and room for the completion): {prefix[:60]!r}")
+            raise PrefixTooLong(f"prefix has {len(ids)} tokens, the policy's limit is {max_prefix_tokens} ({why}): "
+                                f"{prefix[:60]!r}")
     return prefix_ids
 
 
@@ -260,7 +291,7 @@ def generate_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, pre
     """Return the ids of a completion for each prefix, EOS included where it ended; see `generate`."""
     if temperature <= 0:
         raise NpkitError(f"temperature must be above 0, got {temperature}; do_sample=False takes the likeliest tokens")
-    prefix_ids = encode_prefixes(tokenizer, prefixes, max_tokens(model) - max_new_tokens)
+    prefix_ids = encode_with_room(model, tokenizer, prefixes, max_new_tokens)
     rows, found = list(zip(prefix_ids, row_generators(prefixes, generator_seed))), []
     for batch in batches(rows, batch_size):
         noise = [GumbelNoise([generator for _, generator in batch], temperature)] if do_sample else []
@@ -296,7 +327,7 @@ def token_logprobs(model: PreTrainedModel, sequences: Sequence[Sequence[int]],
 def sequence_logprobs(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str],
                       completions: Sequence[str]) -> list[float]:
     """Return log p(completion, EOS | prefix) of each pair in nats: the sum over the completion's tokens and EOS."""
-    prefix_ids = encode_prefixes(tokenizer, prefixes, max_tokens(model) - 1)
+    prefix_ids = encode_prefixes(tokenizer, prefixes, max_tokens(model) - 1, "its positions (n_positions) less EOS")
     completion_ids = tokenizer(list(completions), add_special_tokens=False)["input_ids"]
     sequences = [start + rest + [tokenizer.eos_token_id] for start, rest in zip(prefix_ids, completion_ids)]
     logprobs = token_logprobs(model, sequences)

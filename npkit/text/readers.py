@@ -8,9 +8,12 @@ import csv
 import io
 import json
 import math
+import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,8 @@ import pandas as pd
 from pyarrow import ArrowException, parquet
 
 from npkit.errors import NpkitError
+from npkit.numbers import read_number
+from npkit.study.contents import user_path
 
 NSFW_COLUMNS = ("prompt_nsfw", "image_nsfw")  # DiffusionDB's metadata.parquet; image_nsfw is 2.0 for blurred pictures
 MISSING = {"", "-", "na", "n/a", "<na>", "nan", "none", "null"}  # written for a score that is not known, in any case
@@ -56,13 +61,16 @@ def decode(path: Path) -> tuple[str, str]:
 
 
 def clean_text(content: bytes, encoding: str) -> str:
-    """Return the decoded text if it has line ends and nothing that no text has (controls, unassigned), else ""."""
+    """Return the decoded text if it has line ends and nothing that no text has (controls, unassigned), else "".
+
+    Private-use characters pass: fonts of symbols have theirs there. Read in the wrong byte order, line feeds are none.
+    """
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError:
         return ""
     kinds = {unicodedata.category(char) for char in set(text) - set("\t\n\r")}
-    return text if LINE_END.search(text) and not kinds & {"Cc", "Cn", "Co", "Cs"} else ""
+    return text if LINE_END.search(text) and not kinds & {"Cc", "Cn", "Cs"} else ""
 
 
 def undecoded(text: str) -> str:
@@ -92,24 +100,38 @@ def read_json(path: Path) -> pd.DataFrame:
     text, encoding = decode(path)
     rows = parse(text) if text.lstrip().startswith("[") and not undecoded(text) else None
     if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
-        return objects([(row, "") for row in rows], "row", range(1, len(rows) + 1), encoding)
+        return objects(list(map(unambiguous, rows)), "row", range(1, len(rows) + 1), encoding)
     lines = {number: line for number, line in enumerate(LINE_END.split(text), 1) if line.strip()}
     return objects([parse_line(line) for line in lines.values()], "line", lines, encoding)
 
 
+class JSONObject(dict):
+    """An object that knows which of its keys stand there twice: of those, json.loads would keep the last value."""
+
+    def __init__(self, pairs: Sequence[tuple[str, object]]):
+        super().__init__(pairs)
+        self.twice = {name for name, count in Counter(name for name, _ in pairs).items() if count > 1}
+
+
 def parse(text: str) -> object:
     """Return the value of a JSON text, or the exception that says it is none."""
-    try:
-        return json.loads(text.lstrip("\ufeff"), strict=False)  # tabs and NUL inside of strings are tidied later
+    try:  # tabs and NUL inside of strings are tidied later
+        return json.loads(text.lstrip("\ufeff"), strict=False, object_pairs_hook=JSONObject)
     except (ValueError, RecursionError) as error:
         return error
+
+
+def unambiguous(row: JSONObject) -> tuple[dict, str]:
+    """Return an object and "", or an empty object and why nobody knows which prompt or score it has."""
+    doubled = [name for name in ("prompt", *NSFW_COLUMNS) if name in row.twice]
+    return ({}, f"has the key {doubled[0]!r} twice: keep one") if doubled else (row, "")
 
 
 def parse_line(line: str) -> tuple[dict, str]:
     """Return a line's object and "", or an empty object and what is wrong."""
     row = parse(line)
     if isinstance(row, dict) and not undecoded(line):
-        return row, ""
+        return unambiguous(row)
     kind = "no JSON" if isinstance(row, Exception) else 'no object such as {"prompt": "a cat, oil"}'
     return {}, undecoded(line) or f"is {kind}: {brief(line)}"
 
@@ -167,7 +189,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     moved. Where `prompt` is the only column, a line with bare commas is one prompt.
     """
     text, encoding = decode(path)
-    lines = io.StringIO(text, newline="").readlines()
+    lines = io.StringIO(text.lstrip("\ufeff"), newline="").readlines()
     for number, line in enumerate(lines, 1):
         if fault := undecoded(line):
             raise ValueError(f"line {number} {fault}")
@@ -181,25 +203,28 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 
 def find_header(lines: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the delimiter under which the first line has a column `prompt`, and the names of the columns."""
-    first = next((line for line in lines if line.strip()), None)
-    if first is None:
+    """Return the delimiter under which the first row has a column `prompt`, and the names of the columns."""
+    csv.field_size_limit(2**31 - 1)  # a long prompt is dropped as such later, and costs no other
+    start = next((number for number, line in enumerate(lines) if line.strip()), None)
+    if start is None:
         raise ValueError("it is empty: it must hold at least one prompt")
-    headers = {delimiter: [name.strip(" \ufeff\t") for name in next(csv.reader([first], delimiter=delimiter), [])]
-               for delimiter in ",;\t"}
+    rows = {delimiter: next(csv.reader(islice(lines, start, None), delimiter=delimiter, skipinitialspace=True))
+            for delimiter in ",;\t"}  # a quoted name may go on in the next line
+    headers = {delimiter: [" ".join(name.strip("\ufeff").split()) for name in row] for delimiter, row in rows.items()}
     return next(((delimiter, names) for delimiter, names in headers.items() if "prompt" in names), (",", headers[","]))
 
 
 def csv_rows(lines: Sequence[str], delimiter: str, header: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """Yield each row behind the header: the line at which it begins, and its fields."""
-    csv.field_size_limit(2**31 - 1)  # a long prompt is dropped as such later, and costs no other
     reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)  # `1, "a cat, oil"`
     start, num_rows = 1, 0
     try:
         for row in reader:
-            if row and num_rows:
-                yield start, whole_row(row, header, start, lines[start - 1:reader.line_num])
-            num_rows += bool(row)  # empty lines are no rows
+            own_lines = lines[start - 1:reader.line_num]
+            is_blank = not any(map(str.strip, own_lines))  # blank lines are no rows
+            if num_rows and not is_blank:
+                yield start, whole_row(row, header, start, own_lines)
+            num_rows += not is_blank
             start = reader.line_num + 1
     except csv.Error as error:
         raise ValueError(f"line {start} is no CSV ({error}): a prompt with commas, quotes or line ends stands in "
@@ -223,9 +248,9 @@ READERS = {".jsonl": read_json, ".csv": read_csv, ".parquet": read_parquet, ".tx
 # 4. Any file ---------------------------------------------------------------------------------------------------------
 def read_file(source: str) -> pd.DataFrame:
     """Return a corpus file's rows: `prompt` (text or None), `nsfw` (the worst score, NaN without one) and `fault`."""
-    path = Path(source).expanduser()
-    if not path.is_file():
-        where = "is a folder, not a file" if path.is_dir() else "does not exist"
+    path = user_path(source)
+    if not os.path.isfile(path):
+        where = "is a folder, not a file" if os.path.isdir(path) else "does not exist"
         raise NpkitError(f"corpus file {path} {where} (data.source; looked in {Path.cwd()})")
     try:
         return checked(READERS[path.suffix.lower()](path))
@@ -282,7 +307,7 @@ def score(value: object) -> float:
     if is_missing(value) or written in MISSING:
         return np.nan
     try:
-        number = FLAGS[written] if written in FLAGS else float(written)
+        number = FLAGS[written] if written in FLAGS else read_number(written)
     except ValueError:
         return -1.0
     return number if 0 <= number <= 2 else -1.0

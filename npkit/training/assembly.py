@@ -25,8 +25,7 @@ def train(stage: str, profile: str, seed: int = 0, settings: Mapping[str, object
     Other than `num_processes` of them (0: any number) raises: a launcher may start fewer than it was asked for.
     """
     run = artifacts.start(STAGES[stage].notebook, profile=profile, seed=seed, settings=settings)
-    for name in STAGES[stage].inputs:
-        run.input(name)
+    run.need(STAGES[stage].inputs)
     processes.join(on_cpu=run.device.type == "cpu")
     if num_processes not in (0, processes.count()):
         raise NpkitError(f"--processes {num_processes}, but {processes.count()} at work: start them with "

@@ -29,7 +29,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 
 from npkit.study.profiles import PPOConfig
-from npkit.text.policy import encode_prefixes, max_tokens, plain_generation, save_policy
+from npkit.text.policy import encode_with_room, plain_generation, save_policy
 from npkit.training.checkpoints import WholeCheckpoints
 from npkit.training.ppo_math import NEVER
 from npkit.training.rollouts import PolicyAlone, Reward, describe, penalise, save_samples, score, summarize
@@ -149,7 +149,7 @@ class GroupReward:
                  log_metric: Callable[[str, float], None], **others) -> list[float]:
         """Return what each completion is paid; its KL is trl's to subtract."""
         config = self.config
-        prefix_ids = encode_prefixes(self.tokenizer, prompts, max_tokens(self.policy) - config.max_new_tokens)
+        prefix_ids = encode_with_room(self.policy, self.tokenizer, prompts, config.max_new_tokens)
         with torch.no_grad():
             rollout = describe(PolicyAlone(self.policy), self.ref_policy, self.tokenizer, prompts, prefix_ids,
                                completion_ids, config=config)

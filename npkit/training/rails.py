@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallba
 
 from npkit.errors import NpkitError
 from npkit.study.profiles import PPOConfig
-from npkit.text.policy import encode_prefixes, generate_ids, max_tokens, save_policy
+from npkit.text.policy import encode_with_room, generate_ids, save_policy
 from npkit.training import processes
 from npkit.training.checkpoints import newest_checkpoint
 from npkit.training.rollouts import PolicyAlone, Reward, describe, in_precision, penalise, score
@@ -130,7 +130,7 @@ class HeldOut(TrainerCallback):
     def measure(self) -> dict[str, float]:
         """Return mean score and mean penalised score of one completion of each held-out prefix."""
         config, models = self.config, (PolicyAlone(self.policy), self.ref_policy, self.tokenizer)
-        prefix_ids = encode_prefixes(self.tokenizer, self.prefixes, max_tokens(self.policy) - config.max_new_tokens)
+        prefix_ids = encode_with_room(self.policy, self.tokenizer, self.prefixes, config.max_new_tokens)
         with in_precision(config, self.policy.device):
             completion_ids = generate_ids(self.policy, self.tokenizer, self.prefixes, generator_seed=self.seed,
                                           max_new_tokens=config.max_new_tokens, temperature=config.temperature)

@@ -71,7 +71,8 @@ def check(tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str], heldout: 
     if config.final_policy == "best" and not heldout:
         raise NpkitError("ppo.final_policy is best, but there are no held-out prefixes to tell which policy that is")
     for texts in (prefixes, heldout):
-        encode_prefixes(tokenizer, list(texts), max_prompt_tokens - config.max_new_tokens)  # raises if one is too long
+        encode_prefixes(tokenizer, list(texts), max_prompt_tokens - config.max_new_tokens,  # raises if one is too long
+                        f"policy.max_prompt_tokens {max_prompt_tokens} less ppo.max_new_tokens {config.max_new_tokens}")
     processes.divide(config.minibatch_size, "ppo.minibatch_size")
     if config.algorithm != "ppo" and processes.count() > 1:
         raise NpkitError(f"{config.algorithm} trains in one process, here are {processes.count()}; ppo takes several")

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from npkit.errors import NpkitError
 from npkit.study.profiles import PPOConfig
-from npkit.text.policy import draw, encode_prefixes, max_tokens, pad
+from npkit.text.policy import draw, encode_with_room, pad
 from npkit.training import processes
 from npkit.training.checkpoints import saving
 from npkit.training.ppo_math import (
@@ -64,7 +64,7 @@ def roll_out(model: nn.Module, ref_policy: PreTrainedModel, tokenizer: PreTraine
 
     `model` is an actor with a `policy`, such as `ppo.ActorCritic`.
     """
-    prefix_ids = encode_prefixes(tokenizer, prefixes, max_tokens(model.policy) - config.max_new_tokens)
+    prefix_ids = encode_with_room(model.policy, tokenizer, prefixes, config.max_new_tokens)
     completion_ids = processes.from_main(sample(model.policy, tokenizer, prefix_ids, config))
     return describe(model, ref_policy, tokenizer, prefixes, prefix_ids, completion_ids, config=config)
 
