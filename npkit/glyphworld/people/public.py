@@ -142,7 +142,10 @@ def vote(utility_a: float, utility_b: float, rng: np.random.Generator, noise: fl
 
 
 def oracle(prefixes: Sequence[str], pictures: np.ndarray, folder: Path = FOLDER) -> np.ndarray:
-    """The public's true utility (n,) of painted pictures: what no real study knows. A prompt's oracle is their mean."""
+    """The simulated public's true utility of each picture; -4 for a prefix that names no subject of GlyphWorld.
+
+    What no real study knows: (n,) for pictures (n, 96, 96, 3) uint8. A prompt's oracle is the mean of its pictures'.
+    """
     return utility(pictures, prefixes, folder=folder)
 
 
