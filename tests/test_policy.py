@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from npkit.errors import NpkitError, PrefixTooLong
+from npkit.errors import NpkitError, PrefixTooLong, PromptTooLong
 from npkit.study.profiles import PolicyConfig
 from npkit.text import policy
 
@@ -179,6 +179,19 @@ def test_prefixes_that_cannot_be_continued(built):
         sample(built, temperature=0)
     assert sample(built, []) == []
     assert policy.fits(built[1], ["a cat", "castle moon " * 30, ""], 10) == [True, False, False]
+
+
+def test_broken_letters_leave_room_to_be_scored(built):
+    """Pieces of letters, once decoded, take three tokens each; too many of them are refused in a sentence."""
+    model, tokenizer = built
+    limit = policy.longest_scored_prefix(SIZES, 6)
+    assert limit == 64 - 3 * 6 - 1
+    prefix = tokenizer.decode(tokenizer("a" + " a" * 100)["input_ids"][:limit])
+    assert len(tokenizer(prefix)["input_ids"]) == limit
+    assert len(tokenizer("\ufffd" * 6)["input_ids"]) == 3 * 6
+    assert policy.sequence_logprobs(model, tokenizer, [prefix], ["\ufffd" * 6])[0] < 0
+    with pytest.raises(PromptTooLong, match="a prompt has 67 tokens with EOS, and the policy takes 64"):
+        policy.sequence_logprobs(model, tokenizer, [prefix], ["\ufffd" * 7])
 
 
 def test_logprobs_of_a_uniform_policy(uniform):

@@ -1,4 +1,6 @@
 """Preflight: what a notebook would refuse after minutes the plan refuses, in one sentence that names the setting."""
+import re
+
 import pytest
 from transformers import AutoConfig
 
@@ -32,6 +34,7 @@ def test_all_that_is_wrong_is_told_in_sentences_of_their_own(npkit_home):
     with pytest.raises(NpkitError) as told:
         runner.plan("tiny", settings=settings)
     words = ("policy.architecture 'mamba' keeps no keys", "neurologic.beam_size is 1", "evaluation.num_prefixes is 3",
+             "no test prefix of this corpus has at most 0 tokens",
              "evaluation.max_new_tokens is 191, and the test split has", "ppo.episodes_per_update = 64",
              "notebook 04 compares policies on 4 or more validation prefixes, and this corpus has 1 of",
              "ppo.max_new_tokens is 190, and PPO has", "need 14 new tokens, max_new_tokens is 3")
@@ -46,8 +49,11 @@ def test_all_that_is_wrong_is_told_in_sentences_of_their_own(npkit_home):
 def test_room_is_what_a_pretrained_policy_was_made_for(tmp_path):
     AutoConfig.for_model("gpt2", n_positions=32, vocab_size=300).save_pretrained(tmp_path)
     train_tokenizer(["a fox"], 300).save_pretrained(tmp_path)
-    with pytest.raises(NpkitError, match=r"evaluation.max_new_tokens is 24, .* the policy's 32 \(policy.pretrained\)"):
+    with pytest.raises(NpkitError) as told:
         runner.plan("tiny", settings=SMALL | {"policy.pretrained": str(tmp_path)})
+    assert f"policy.max_prompt_tokens is 192, and policy.pretrained '{tmp_path}' was made for 32" in str(told.value)
+    assert "no test prefix of this corpus has at most 0 tokens" in str(told.value)
+    assert re.search(r"evaluation.max_new_tokens is 24, .* the policy's 32 \(policy.pretrained\)", str(told.value))
 
 
 def test_a_pretrained_policy_on_this_machine_is_looked_at(tmp_path):

@@ -11,7 +11,7 @@ from npkit.errors import Faults, NpkitError
 from npkit.findings.evaluation import test_prefixes
 from npkit.study.artifacts import Run
 from npkit.text import corpus
-from npkit.text.policy import early_tokenizer, is_recurrent_kind, num_positions
+from npkit.text.policy import early_tokenizer, is_recurrent_kind, longest_scored_prefix, num_positions
 from npkit.training.assembly import NUM_SHOWN
 
 LEAST_SHOWN = 4     # validation prefixes: notebook 04 draws so many rows of pictures
@@ -57,7 +57,7 @@ def check_prefixes(runs: Mapping[str, Run], found: Corpus, faults: Faults) -> No
     with faults.noted():
         tokenizer = find_tokenizer(run, found)
     prefixes = short_prefixes(run, found, tokenizer)
-    checks = {"sft": (check_sft, check_room), "ppo": (check_ppo, check_shown, check_ppo_room),
+    checks = {"sft": (check_positions, check_sft, check_room), "ppo": (check_ppo, check_shown, check_ppo_room),
               "neurologic": (check_room,), "evaluation": (check_room,)}
     for each in dict.fromkeys(each for stage in runs for each in checks.get(stage, ())):
         with faults.noted():
@@ -162,11 +162,21 @@ def check_num_prefixes(run: Run) -> None:
                          "intervals and pictures: raise it")
 
 
+def check_positions(run: Run, _: Prefixes) -> None:
+    """Raise where a pretrained policy was made for fewer tokens than the settings would give it."""
+    policy = run.config.policy
+    if (limit := num_positions(policy)) < policy.max_prompt_tokens:
+        raise NpkitError(f"policy.max_prompt_tokens is {policy.max_prompt_tokens}, and policy.pretrained "
+                         f"{policy.pretrained!r} was made for {limit} (n_positions): lower it to that")
+
+
 def check_sft(run: Run, prefixes: Prefixes) -> None:
     """Raise where no test prefix is short enough for the policy: notebook 02 continues some of them."""
-    if not prefixes["test"]:
-        raise NpkitError(f"no test prefix of this corpus has at most {run.config.policy.max_prefix_tokens} tokens: "
-                         "raise policy.max_prefix_tokens, or cut prefixes by data.prefix_rule=words:5")
+    limit = longest_scored_prefix(run.config.policy, run.config.evaluation.max_new_tokens)
+    if not any(length <= limit for length in prefixes["test"].values()):
+        raise NpkitError(f"no test prefix of this corpus has at most {limit} tokens, as notebook 02 needs: raise "
+                         "policy.max_prefix_tokens or policy.max_prompt_tokens, or cut prefixes by "
+                         "data.prefix_rule=words:5")
 
 
 def check_ppo(run: Run, prefixes: Prefixes) -> None:

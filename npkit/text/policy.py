@@ -24,7 +24,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from npkit.errors import NpkitError, PrefixTooLong
+from npkit.errors import NpkitError, PrefixTooLong, PromptTooLong
 from npkit.study.contents import resolve
 from npkit.study.profiles import PolicyConfig
 
@@ -324,11 +324,22 @@ def token_logprobs(model: PreTrainedModel, sequences: Sequence[Sequence[int]],
     return logprobs
 
 
+def longest_scored_prefix(config: PolicyConfig, max_new_tokens: int) -> int:
+    """Return how long a prefix may be so that `sequence_logprobs` can read whatever is sampled behind it.
+
+    A token that is a piece of a letter is decoded as U+FFFD, and this may take three tokens when it is read again.
+    """
+    return max(0, min(config.max_prefix_tokens, num_positions(config) - 3 * max_new_tokens - 1))
+
+
 def sequence_logprobs(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prefixes: Sequence[str],
                       completions: Sequence[str]) -> list[float]:
     """Return log p(completion, EOS | prefix) of each pair in nats: the sum over the completion's tokens and EOS."""
     prefix_ids = encode_prefixes(tokenizer, prefixes, max_tokens(model) - 1, "its positions (n_positions) less EOS")
     completion_ids = tokenizer(list(completions), add_special_tokens=False)["input_ids"]
     sequences = [start + rest + [tokenizer.eos_token_id] for start, rest in zip(prefix_ids, completion_ids)]
+    longest = max(map(len, sequences), default=0)
+    if longest > max_tokens(model):
+        raise PromptTooLong(f"a prompt has {longest} tokens with EOS, and the policy takes {max_tokens(model)}")
     logprobs = token_logprobs(model, sequences)
     return [row[len(start) - 1:].sum().item() for row, start in zip(logprobs, prefix_ids)]
