@@ -14,17 +14,16 @@ DRAWING_STYLES = tuple(VARIANT_STYLE[name] for name in ("sft+nl", "ppo", "human"
 @styled
 def sights(pictures: Sequence, titles: Sequence[str], seen: Sequence[pd.Series]) -> Figure:
     """Draw pictures side by side, under each how sure an eye is of what it sees there (name -> probability)."""
-    figure, (above, below) = new_figure(2.3 * len(pictures), 3.9, 2, len(pictures), squeeze=False, height_ratios=(3, 2))
+    figure, (above, below) = new_figure(2.1 * len(pictures), 4, 2, len(pictures), squeeze=False)
     for axes, picture, title in zip(above, pictures, titles, strict=True):
         axes.imshow(as_array(picture), interpolation="bicubic")
         axes.set_axis_off()
         axes.set_title(title, fontsize=9)
     for axes, chances in zip(below, seen, strict=True):
-        axes.barh(chances.index, chances.to_numpy(), color=VARIANT_STYLE["sft+nl"].color, height=0.6)
-        axes.set(xlim=(0, 1), xticks=(0, 0.5, 1))
-        axes.invert_yaxis()
-        axes.grid(False, axis="y")
-        axes.tick_params(axis="y", labelsize=8, length=0)
+        axes.barh(range(len(chances)), chances.to_numpy(), color=VARIANT_STYLE["sft"].color, height=0.8)
+        for row, name in enumerate(chances.index):
+            axes.text(0.02, row, name, va="center", fontsize=8.5)
+        axes.set(xlim=(0, 1), xticks=(0, 0.5, 1), yticks=(), ylim=(len(chances) - 0.5, -0.5))
         axes.tick_params(axis="x", labelsize=8)
     figure.supxlabel("the eye's probability that it is there", fontsize=9)
     return figure
