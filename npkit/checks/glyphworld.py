@@ -10,7 +10,7 @@ from npkit.glyphworld.vocabulary import CATEGORY_OF
 
 ASKED = ("a castle tower", "one golden cat", "a flower", "the moon", "a skull at night", "an umbrella in the desert")
 ONE_FOR_ALL = ", pop art, piet mondrian, 3d render, lens flare, cinematic"  # the best that a search found for ASKED
-MARGIN = 0.3  # utility that prompts made for each prefix gain beyond it; no suffix that is the same for all does
+MARGIN = 0.3  # utility that prompts made for each prefix gain beyond it; no constant suffix that a search found does
 
 
 def check_colour_distance(student) -> str:
