@@ -13,7 +13,7 @@ from npkit.glyphworld.people.pairs import PAIRS
 from npkit.glyphworld.vocabulary import CATEGORIES, KINDS, MODIFIERS, PLACES
 
 SEED = 2311_12229  # of the tastes; the number of the NeuroPrompts paper, so that nobody chose it
-LEANING = 0.1  # mean liking of an effect: it is rather liked than not
+LEANING = 0.25  # mean liking of an effect: it is rather liked than not, else nobody would write modifiers
 LIKES = 0.35  # deviation of the general likings over the effects
 FITS = 0.6  # of their fits: with equal deviations one constant suffix was nearly best for every prefix
 
