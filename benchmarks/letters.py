@@ -12,7 +12,7 @@ import torch
 
 from npkit.glyphworld.corpus import generate
 from npkit.neurologic import Constraints, any_of, decode
-from npkit.neurologic.machine import written_forms
+from npkit.neurologic.vocabulary import written_forms
 from npkit.study.profiles import NeurologicConfig, load_profile, override
 from npkit.text.policy import Policy, build_policy, load_policy, sequence_logprobs
 

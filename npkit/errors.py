@@ -23,8 +23,8 @@ class NotebookFailed(Exception):
     """A notebook stopped for another reason; the message says where and why, and the exit code is 1."""
 
 
-class ImpossibleClauses(NpkitError):
-    """Clauses that no text meets, or none of so few new tokens."""
+class ClausesTooLong(NpkitError):
+    """Clauses that need more new tokens than there are."""
 
 
 class Faults:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from npkit.errors import ImpossibleClauses, MissingArtifact, NpkitError
+from npkit.errors import ClausesTooLong, MissingArtifact, NpkitError
 from npkit.neurologic import Certificate, Constraints, certify, prices
 from npkit.neurologic.published import decode_as_set
 from npkit.study.artifacts import Run
@@ -70,16 +70,16 @@ def optimize(prompts: Sequence[str], policy: Policy, wishes: Callable[[str], Con
              advice: str = "") -> list[Optimized]:
     """Return every prompt continued by `policy` under its constraints, without pictures; one not to be taken raises.
 
-    `wishes` returns a prompt's constraints, such as `npkit.wishes.Wishes`; `advice` is added to what is said where no
-    text meets the clauses.
+    `wishes` returns a prompt's constraints, such as `npkit.wishes.Wishes`; `advice` is added to what is said where the
+    clauses do not fit into the new tokens.
     """
     model, tokenizer = policy
     texts = list(map(tidied, prompts))
     check_lengths(texts, policy, profile)
     try:
         decoded = decode_as_set(model, tokenizer, texts, list(map(wishes, texts)), profile.neurologic)
-    except ImpossibleClauses as error:
-        raise ImpossibleClauses(f"{error}{advice}") from error
+    except ClausesTooLong as error:
+        raise ClausesTooLong(f"{error}{advice}") from error
     return [Optimized(text, found.prompt, found.certificate, found.logprob, typed=differing(typed, text))
             for typed, text, found in zip(prompts, texts, decoded, strict=True)]
 

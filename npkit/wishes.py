@@ -1,7 +1,7 @@
 """Wishes: what a user types, prompts and phrases, tidied and made into constraints over the study's default ones."""
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,11 +47,16 @@ class Wishes:
     per_category: int  # how many of them form a default clause
     seed: int | None   # None: no default clauses
 
+    @property
+    def asked(self) -> list[str]:
+        """Every phrase that the user wants."""
+        return [*self.require, *(phrase for phrases in self.user.values() for phrase in phrases)]
+
     def __call__(self, prompt: str) -> Constraints:
         defaults = {}
         if self.seed is not None:
             rng = np.random.default_rng((self.seed, zlib.crc32(prompt.encode())))
-            defaults = default_clauses(self.allowed, self.per_category, rng, self.exclude)
+            defaults = default_clauses(self.allowed, self.per_category, rng, self.exclude, self.asked)
         return merge(defaults, self.user, self.require, self.exclude)
 
 
@@ -62,11 +67,11 @@ def read_wishes(profile: Profile, user: Mapping[str, Sequence[str]] | None = Non
     user = {category: tidied_phrases(phrases) for category, phrases in (user or {}).items()}
     require, exclude = tidied_phrases(require), tidied_phrases(exclude)
     words = keywords.load(config.keywords)
-    if not config.living_artists:
-        own = [*require, *(phrase for phrases in user.values() for phrase in phrases)]
-        exclude = [*exclude, *(row.phrase for rows in words.values() for row in rows
-                               if row.living_artist and not any(find(row.phrase, phrase) for phrase in own))]
     wishes = Wishes(user, require, exclude, keywords.select(words, config.block, config.living_artists),
                     config.keywords_per_category, seed)
+    if not config.living_artists:
+        unasked = [row.phrase for rows in words.values() for row in rows
+                   if row.living_artist and not any(find(row.phrase, phrase) for phrase in wishes.asked)]
+        wishes = replace(wishes, exclude=[*exclude, *unasked])
     wishes("")  # what contradicts itself is said now
     return wishes

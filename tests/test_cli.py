@@ -45,6 +45,10 @@ def refuse(capsys, npkit_home, *arguments: str, num_sentences: int = 1) -> str:
     ("optimize fox --seed 4294967296", "at most 4294967295"),
     ("optimize fox --seed -1", "seed is a whole number, 0 or more"),
     ("run --only 3_ppo", "unknown notebook '3_ppo'; known: 00_glyphworld"),
+    ("run --only ,", "argument --only: ',' names nothing"),
+    ("run --set runtime.device=tpu", "runtime.device is auto, cpu, cuda or one of several such as cuda:1, got 'tpu'"),
+    ("run --set policy.pretrained=~", "is neither a folder with a causal language model nor an id of the hub"),
+    ("run --set policy.pretrained=a/b/c", "policy.pretrained 'a/b/c' is neither a folder with a causal language model"),
     ("run --only 04_ppo", "of stages data and sft (profile tiny, seed 0): make them by npkit run --until 02_sft"),
     ("run --chek file", "unrecognized arguments: --chek"),
     ("train evaluation", "invalid choice: 'evaluation'"),
@@ -128,6 +132,15 @@ def test_dry_run_says_what_the_corpus_holds_before_and_after_it_is_prepared(caps
     head, _, rest = capsys.readouterr().out.partition("\n\n")
     assert head.split()[:2] == ["02_sft", "run"] and f"{rest}" == ACCOUNT.format(source=tmp_path / "p.csv")
     assert not open_run("sft", "tiny", 0, parse_settings(options[1::2])).folder.parent.exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "{}", '{"profile": "tiny", "seed": 0, "settings": [1]}', "\x00é"])
+def test_a_damaged_run_is_told(capsys, npkit_home, content):
+    (npkit_home / "runs" / "mine").mkdir(parents=True)
+    (npkit_home / "runs" / "mine" / "run.json").write_bytes(content.encode("latin-1"))
+    for words in (["report", "mine"], ["compare", "mine", "mine"]):
+        assert main(words) == 2
+        assert "run.json is damaged" in capsys.readouterr().err
 
 
 def test_every_wrong_setting_is_told(capsys, npkit_home):

@@ -73,6 +73,34 @@ def test_user_words_replace_only_their_category():
         merge(defaults, {}, [], ["8k", "sharp focus"])
 
 
+def test_each_default_clause_has_words_of_its_own():
+    """The user's "Pixel Art" is written once and meets the style; the other categories still get a word each."""
+    defaults = {"format": any_of("oil painting", "Pixel  art"), "vibe": any_of("pixel art", "art"),
+                "booster": any_of("sharp focus", "fog", "8k"), "perspective": any_of("8k", "oil Painting", "close-up")}
+    merged = merge(defaults, {"style": ["pixel art"]}, ["a thick fog", "8k"])
+    assert dict(merged.wanted) == {
+        "format": any_of("oil painting"), "style": any_of("pixel art"), "perspective": any_of("close-up"),
+        "booster": any_of("sharp focus"), "vibe": any_of("pixel art", "art"), "require": any_of("8k")}
+    assert merged.wanted[-2:] == (("require", any_of("a thick fog")), ("require", any_of("8k")))
+    two = any_of("8k", "fog", "sharp focus", min_count=2)
+    assert dict(merge({"booster": two}, {}, ["8k"]).wanted)["booster"].literals == two.literals[1:]
+    assert dict(merge({"booster": two}, {}, ["8k", "fog"]).wanted)["booster"] == two  # one is too few
+    asked = merge({}, {"style": ["ink"], "format": ["ink"]})
+    assert dict(asked.wanted) == {"style": any_of("ink"), "format": any_of("ink")}  # as the user says
+
+
+def test_default_clauses_draw_no_word_that_is_written_anyway():
+    words = keywords.load()
+    first = default_clauses(words, 1, np.random.default_rng(0))
+    (drawn,) = (literal.phrase for literal in first["format"])
+    again = default_clauses(words, 1, np.random.default_rng(0), asked=[f"a {drawn.upper()}"])
+    assert len(again["format"]) == 1 and again["format"] != first["format"]
+    assert [again[category] for category in again if category != "format"] == [
+        first[category] for category in first if category != "format"]
+    every = [keyword.phrase for keyword in words["format"]]  # all of them are asked for: any of them will do
+    assert default_clauses(words, 1, np.random.default_rng(0), asked=every) == first
+
+
 def test_default_clauses_draw_five_keywords_by_seed():
     words = keywords.load()
     first, again, other = (default_clauses(words, 5, np.random.default_rng(seed)) for seed in (0, 0, 1))

@@ -1,12 +1,15 @@
 """Decoding: constraints hold on the text, the best text is found, a batch changes nothing, errors come first."""
 import itertools
+import string
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from test_neurologic_properties import PHRASES, policy
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from npkit.errors import NpkitError, PrefixTooLong
 from npkit.neurologic import Constraints, any_of, decode, decode_best, find, neurologic_generate, prices
@@ -15,8 +18,10 @@ from npkit.neurologic.decoding import open_search, plan, search
 from npkit.neurologic.reader import BeamCache, phrase_costs
 from npkit.neurologic.search import keep_slots, run_search, take_turns
 from npkit.neurologic.toy import toy_policy
-from npkit.study.profiles import NeurologicConfig, override
-from npkit.text.policy import sequence_logprobs, token_logprobs
+from npkit.neurologic.vocabulary import read_vocabulary, short_forms
+from npkit.study.profiles import NeurologicConfig, PolicyConfig, SFTConfig, override
+from npkit.text.policy import build_policy, load_policy, save_policy, sequence_logprobs, token_logprobs
+from npkit.training.sft import train_sft
 
 # The toy policy: every text can be written down ----------------------------------------------------------------------
 TOKENS = [" red", " fox", " oil", " art", "s", ","]
@@ -78,6 +83,16 @@ def test_pruning_by_likelihood_keeps_the_promise():
     assert all(found.certificate.holds for found in decode(*policy(), ["the fox", "one cat"], constraints, config))
 
 
+@pytest.mark.parametrize("own_parts", [True, False])
+def test_pruning_by_likelihood_begins_behind_the_users_last_word(own_parts):
+    """A "k" would make "8k" of the prefix; as it may not be glued to it, whatever leads to another "8k" is nearer."""
+    policy = toy_policy([" fox", " 8", "k", ",", " red"], {" 8": {" red": 0.9, "": 0.05}, " red": {" red": 0.9}})
+    config = NeurologicConfig(max_new_tokens=2 + own_parts, beam_size=2, prune_factor=1)
+    wanted = Constraints((("c", any_of("8k")),), own_parts=own_parts)
+    found = decode(*policy, [" fox, 8"], wanted, config)[0]
+    assert found.certificate.holds and found.completion.endswith(", 8k" if own_parts else " 8k")
+
+
 # Parts of their own --------------------------------------------------------------------------------------------------
 GLUED = {" fox": {" oil": 0.9, ",": 0.05}, " oil": {" art": 0.9, ",": 0.05}, " art": {" red": 0.9, "": 0.05},
          " red": {"": 0.9}, ",": {" oil": 0.5, " art": 0.3, " red": 0.1}}
@@ -91,6 +106,19 @@ def test_two_clauses_are_not_met_by_one_fused_phrase_nor_by_words_glued_to_other
     words = decode(*policy, [" fox"], Constraints(FUSED), override(config, own_parts=False))[0]
     assert words.completion == " oil art red" and words.certificate.holds
     assert decode(*policy, [" fox"], Constraints(FUSED, own_parts=False), config)[0].completion == words.completion
+
+
+@pytest.mark.parametrize(("prefix", "completion"), [
+    (" fox", ", art"), (" fox,", " art"), (" fox, ", "art"), (" fox,art", ""), (" fox,oil", " art"),
+    (" fox, ,", " art")])
+def test_a_phrase_is_written_behind_a_comma_and_a_space(prefix, completion):
+    """However much likelier the model holds it without: ",art", or a part with nothing in it."""
+    probs = {" fox": {",": 0.9}, ",": {"art": 0.8, ",": 0.19, " art": 0.001}, " art": {"": 1.0}, "art": {"": 1.0},
+             "oil": {" art": 0.5}, " ,": {"": 1.0}}
+    policy = toy_policy([" fox", ",", " art", "art", "oil", " ,", " "], probs)
+    wanted = Constraints((("c", any_of("oil art" if "oil" in prefix else "art")),))
+    found = decode(*policy, [prefix], wanted, NeurologicConfig(max_new_tokens=6))[0]
+    assert found.completion == completion and found.certificate.holds
 
 
 def test_the_users_own_words_count_wherever_they_stand():
@@ -156,6 +184,14 @@ def test_the_price_of_a_clause_is_what_leaving_it_out_saves():
     free, dear = prices(*toy_policy(TOKENS, FOX), " fox", wanted, config)
     assert free == pytest.approx(0, abs=1e-4)
     assert dear == pytest.approx(np.log(0.8 * 0.3) - np.log(0.8 * 0.1), abs=1e-3)  # without red and art: oil
+
+
+@pytest.mark.parametrize(("phrase", "banned"), [
+    ("Pokémon", "mon"), ("café", "caf"), ("piñata", "pi"), ("Straße", "e"), ("naïve", "na"), ("красный é", "красны")])
+def test_a_ban_that_is_a_piece_of_an_accented_word_lets_it_be_written(phrase, banned):
+    found = decode(*policy(), ["a fox"], Constraints((("c", any_of(phrase)),), (banned,)),
+                   NeurologicConfig(max_new_tokens=40))[0]
+    assert found.certificate.holds and not find(banned, found.prompt)
 
 
 # Counts, order, and input that is hard to write ----------------------------------------------------------------------
@@ -332,22 +368,42 @@ def test_generate_gives_what_decode_gives():
     constraints = Constraints((("c", any_of("oil painting", "4k")), ("d", any_of("artstation"))), ("e",))
     texts = ["a fox", "trending on a cat"]
     inputs = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left")
-    output = model.generate(**inputs, num_beams=4, max_new_tokens=16, num_return_sequences=2, length_penalty=0.0,
+    output = model.generate(**inputs, num_beams=6, max_new_tokens=16, num_return_sequences=2, length_penalty=0.0,
                             custom_generate=neurologic_generate(tokenizer, constraints), return_dict_in_generate=True)
     assert output.sequences.shape == (4, inputs["input_ids"].shape[1] + 16)
-    config = NeurologicConfig(max_new_tokens=16, beam_size=4)
+    config = NeurologicConfig(max_new_tokens=16, beam_size=6)
     expected = [each for row in decode_best(model, tokenizer, texts, constraints, config, 2) for each in row]
     assert tokenizer.batch_decode(output.sequences, skip_special_tokens=True) == [each.prompt for each in expected]
     np.testing.assert_allclose(output.sequences_scores, [each.logprob for each in expected], rtol=1e-4)
-    plain = model.generate(**tokenizer("a fox", return_tensors="pt"), num_beams=4, max_new_tokens=16,
+    plain = model.generate(**tokenizer("a fox", return_tensors="pt"), num_beams=6, max_new_tokens=16,
                            length_penalty=0.0, custom_generate=neurologic_generate(tokenizer, constraints))
     assert tokenizer.decode(plain[0], skip_special_tokens=True) == expected[0].prompt
 
 
-def test_generate_refuses_what_would_undo_the_promise():
+def test_generate_takes_policies_as_training_writes_them(tmp_path):
+    sizes = PolicyConfig(num_layers=1, hidden_size=32, num_heads=2, vocab_size=320, max_prompt_tokens=64)
+    model, tokenizer = build_policy(sizes, PHRASES, seed=0)
+    data = Dataset.from_dict({"prompt": ["a fox, pixel art", "a cat, 8k"] * 4, "split": ["sft", "validation"] * 4})
+    train_sft(model, tokenizer, data, SFTConfig(max_steps=1, batch_size=4), seed=0, folder=tmp_path / "scratch",
+              max_prompt_tokens=64)
+    save_policy(model, tokenizer, tmp_path / "model")
+    model, tokenizer = load_policy(tmp_path / "model")
+    assert model.generation_config.suppress_tokens == [tokenizer.pad_token_id]
+    wanted = Constraints((("style", any_of("pixel art", "pop art")),), excluded=("8k",))
+    output = model.generate(**tokenizer(["a fox"], return_tensors="pt"), num_beams=5, max_new_tokens=40,
+                            length_penalty=0.0, custom_generate=neurologic_generate(tokenizer, wanted))
+    (expected,) = decode(model, tokenizer, ["a fox"], wanted, NeurologicConfig(max_new_tokens=40, beam_size=5))
+    assert tokenizer.decode(output[0], skip_special_tokens=True) == expected.prompt
+
+
+@pytest.mark.parametrize(("settings", "said"), [
+    ({"repetition_penalty": 1.2}, "takes no logits processor, got RepetitionPenaltyLogitsProcessor"),
+    ({"suppress_tokens": [0, 1]}, "cannot suppress the token 0, which writes '<.endoftext.>'"),
+    ({"suppress_tokens": [1, 9]}, "cannot suppress the token 9, which writes '.': list phrases in `excluded` instead")])
+def test_generate_refuses_what_would_undo_the_promise(settings, said):
     model, tokenizer = policy()
-    with pytest.raises(NpkitError, match="takes no logits processor, got RepetitionPenaltyLogitsProcessor"):
-        model.generate(**tokenizer("a fox", return_tensors="pt"), num_beams=2, max_new_tokens=4, repetition_penalty=1.2,
+    with pytest.raises(NpkitError, match=said):
+        model.generate(**tokenizer("a fox", return_tensors="pt"), num_beams=2, max_new_tokens=4, **settings,
                        custom_generate=neurologic_generate(tokenizer, Constraints()))
 
 
@@ -367,6 +423,36 @@ def test_letters_of_several_tokens_are_written_at_once(phrase):
     (at_once,) = sequence_logprobs(model, tokenizer, ["a fox"], [f", {phrase}"])
     assert found.logprob > at_once - 10 and found.certificate.holds
     assert found.prompt.lower().count(phrase.lower()) == 1
+
+
+def test_a_form_in_fewer_tokens_is_proposed_and_costs_what_it_costs():
+    texts = ["a fox, Zdzisław Beksiński, by René Magritte", "an old man, Józef Chełmoński"] * 20
+    model, tokenizer = build_policy(PolicyConfig(num_layers=2, hidden_size=32, vocab_size=600), texts, seed=0)
+    with torch.no_grad():
+        model.transformer.wte.weight.mul_(8)  # each token is dear, and three times as many are dearer
+    vocabulary = read_vocabulary(tokenizer, len(tokenizer))
+    for phrase in ("zdzisław beksiński", "rené magritte", "józef chełmoński", "chełmoński"):
+        assert short_forms(phrase, vocabulary) == (phrase, string.capwords(phrase))
+        assert short_forms(string.capwords(phrase), vocabulary) == (string.capwords(phrase),)
+        (found,) = decode(model, tokenizer, ["a fox"], Constraints((("c", any_of(phrase)),)),
+                          NeurologicConfig(max_new_tokens=40))
+        at_once = sequence_logprobs(model, tokenizer, ["a fox"] * 2, [f", {phrase}", f", {string.capwords(phrase)}"])
+        assert found.logprob > max(at_once) - 10 and max(at_once) == at_once[1]
+
+
+@pytest.mark.parametrize(("wanted", "excluded", "limit", "completion", "probability"), [
+    ((), (), 9, ",é", 0.9 * 0.2), ((), (), 2, ",", 0.06),  # likelier: half a character, and then the end
+    ((), ("é",), 9, ",è", 0.9 * 0.1), ((), ("é", "è"), 9, ",", 0.06), ((), (",é", ",è"), 2, ",", 0.06),
+    ((("c", any_of("é")),), (",é",), 4, ", é", 0.04 * 0.01 * 0.2), ((("c", any_of("è")),), ("é",), 3, ",è", 0.9 * 0.1)])
+def test_a_character_that_is_begun_is_completed(wanted, excluded, limit, completion, probability):
+    first, *last = bytes_to_unicode()[0xC3], bytes_to_unicode()[0xA9], bytes_to_unicode()[0xA8]  # of "é" and "è"
+    tokens = [" fox", ",", " ", first, *last]
+    model, tokenizer = toy_policy(tokens, {
+        " fox": {",": 1.0}, ",": {first: 0.9, "": 0.06, " ": 0.04}, " ": {first: 0.01, "": 0.99},
+        first: {"": 0.7, last[0]: 0.2, last[1]: 0.1}, last[0]: {"": 1.0}, last[1]: {"": 1.0}})
+    config = NeurologicConfig(max_new_tokens=limit, own_parts=False)
+    found = decode(model, tokenizer, [" fox"], Constraints(wanted, excluded), config)[0]
+    assert found.completion == completion and found.logprob == pytest.approx(np.log(probability), abs=1e-4)
 
 
 # What a user may hand in by mistake ----------------------------------------------------------------------------------

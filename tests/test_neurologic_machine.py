@@ -1,4 +1,5 @@
 """Machine: bytes, boundaries, every spelling of a banned phrase, and the tokens a text still needs."""
+import itertools
 import random
 from functools import cache
 
@@ -8,10 +9,20 @@ import torch
 from npkit.errors import NpkitError
 from npkit.neurologic.constraints import Constraints, any_of, find
 from npkit.neurologic.goals import FAR
-from npkit.neurologic.machine import BAN, IN_WORD, SPACES, START, spellings, written_forms
+from npkit.neurologic.machine import BAN, HALF, IN_WORD, START
 from npkit.neurologic.plans import compile_constraints, stack
 from npkit.neurologic.toy import toy_policy
-from npkit.neurologic.vocabulary import read_vocabulary
+from npkit.neurologic.vocabulary import (
+    BYTE_CLASS,
+    HALF_A_CHARACTER,
+    NO_CHARACTER,
+    SPACES,
+    UTF8,
+    WORD,
+    read_vocabulary,
+    spellings,
+    written_forms,
+)
 from npkit.text.policy import train_tokenizer
 
 TEXTS = ["a fox, oil painting, highly detailed, concept art", "trending on artstation, art nouveau, 4k, 8k texture",
@@ -41,6 +52,46 @@ def test_tokens_are_read_as_bytes():
             assert words.tokenizer.decode([token_id]) == spelling.decode()
     special = [words.tokenizer.eos_token_id, words.tokenizer.pad_token_id, *words.tokenizer.encode("\n\t\x00")]
     assert words.never[special].all()
+
+
+def begins_text(written):
+    """Say whether the bytes are whole characters, or (1 to 3) how many more complete the last one; None: no text."""
+    for missing in range(4):
+        for last in itertools.product((0x80, 0xBF), repeat=missing):
+            try:
+                (written + bytes(last)).decode()
+            except UnicodeDecodeError:
+                continue
+            return missing
+    return None
+
+
+def test_characters_are_told_from_other_bytes_as_python_does():
+    edges = [0x20, 0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC1, 0xC2, 0xDF, 0xE0, 0xE1, 0xEC, 0xED, 0xEE,
+             0xEF, 0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xFF]
+    states = {b"": WORD}
+    for _ in range(4):
+        states = {written + bytes([byte]): int(UTF8[state, byte]) for written, state in states.items()
+                  for byte in edges if state != NO_CHARACTER}
+        for written, state in states.items():
+            missing = begins_text(written)
+            assert (state == NO_CHARACTER) == (missing is None) and (state >= HALF_A_CHARACTER) == bool(missing)
+            assert written[-1] > 127 or state in (NO_CHARACTER, BYTE_CLASS[written[-1]])
+    assert len(states) > 1_000
+
+
+def test_half_a_character_is_pending_and_what_is_none_is_banned():
+    wanted = Constraints((("c", any_of("é", "rené")),), ("ê", "ren 城"), own_parts=False)
+    machine = compile_constraints(wanted, vocabulary()).tracker.machine
+    for text in ("a é", "a 城, ren", "a 🔥", "a ř,", "rené, ", "a renÉ城"):
+        node, written = START, text.encode()
+        for place, byte in enumerate(written, 1):
+            assert not int(machine.gains[node, byte]) & BAN
+            node = int(machine.delta[node, byte])
+            half = begins_text(written[:place]) > 0
+            assert int(machine.pending[node]) & (BAN | HALF) == (BAN | HALF) * half
+            assert bool(int(machine.gains[node, ord("q")]) & BAN) == half
+            assert bool(int(machine.gains[node, 0x80]) & int(machine.gains[node, 0xBF]) & BAN) == (not half)
 
 
 def test_fewest_tokens():
@@ -179,3 +230,34 @@ def test_a_word_that_goes_on_begins_no_phrase():
     machine = compile_constraints(Constraints((("c", any_of("art")),), ("text",)), vocabulary()).tracker.machine
     _, bits = machine.read(torch.tensor(IN_WORD), torch.tensor(list(b"text, art,")))
     assert int(bits) == 1
+
+
+# Letters that are not ASCII -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("text", [
+    "a café,", "Pokémon,", "piñata,", "éart,", "artå,", "CAFÉ,", "жart ,", "artж,", "a caf,", "caf", "mon,", "art×,",
+    "×art,", "art÷", "art—", "—art,", "é art,", "art é", "é, art,", "ÿmon,", "art¿", "·mon,", "🔥mon,", "caf’s,"])
+def test_a_ban_beside_a_letter_that_is_not_ascii_is_what_the_finder_says(text):
+    for wanted in ((), (("c", any_of("4k×2")),)):  # "×" begins with the byte of "é"; one that was asked for is written
+        banned = bool(state(Constraints(wanted, ("caf", "mon", "pi", "art"), own_parts=False), text + " ")[0] & BAN)
+        found = any(find(phrase, text) for phrase in ("caf", "mon", "pi", "art"))
+        assert banned == (found or not wanted and bool({"×", "÷"} & set(text)))
+
+
+# Commas --------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("text", "banned"), [
+    (", art", False), (",art", True), (", art,", False), (", art , 4k", False), (",,", True), (", ,", True),
+    (",", False), (", ", False), (",4k", True), (", oil,art", False), (", oil,artist", False), (", oil,4k", True),
+    (", a,art", True), (", oil,", False)])
+def test_decoding_writes_a_space_and_a_part_behind_each_comma(text, banned):
+    """But for a comma inside a phrase, which is written as it is given: "oil,art"."""
+    wanted = (("c", any_of("art", "oil,art")), ("d", any_of("4k")))
+    assert bool(state(Constraints(wanted), "a fox" + text)[0] & BAN) == banned
+    assert bool(state(Constraints(), ", a fox,art")[0] & BAN)
+    assert not state(Constraints(wanted, own_parts=False), "a fox" + text)[0] & BAN
+
+
+@pytest.mark.parametrize(("form", "confirmed"), [("8K", 1), ("8k", 1), ("3D render", 2), ("3D Render", 2),
+                                                 ("3d Render", 2), ("3D RENDER", 0), ("35mm", 4), ("35MM", 0)])
+def test_a_letter_behind_digits_may_be_a_capital(form, confirmed):
+    wanted = (("a", any_of("8k")), ("b", any_of("3d render")), ("c", any_of("35mm")))
+    assert state(Constraints(wanted), f"a fox, {form},")[0] & ~BAN == confirmed

@@ -15,7 +15,7 @@ from npkit.neurologic.machine import BAN, START
 from npkit.neurologic.plans import compile_constraints
 from npkit.neurologic.toy import toy_policy
 from npkit.neurologic.vocabulary import read_vocabulary
-from npkit.study.profiles import NeurologicConfig, PolicyConfig
+from npkit.study.profiles import NeurologicConfig, PolicyConfig, override
 from npkit.text.policy import build_policy
 
 PHRASES = ["art", "art nouveau", "concept art", "artstation", "trending on artstation", "4k", "8k", "14k", "text",
@@ -76,6 +76,11 @@ def holds(constraints, text, prefix):
     return not any(ends(phrase, text) for phrase in constraints.excluded)
 
 
+def well_spaced(prefix, completion):
+    """Say whether each comma of the completion, and one at the end of the prefix, has a space and a part behind it."""
+    return not re.search(r",[^ ]|, *,", prefix[len(prefix.rstrip(", ")):] + completion)
+
+
 def random_clause(rng, phrases, plain):
     """Return a clause of some of `phrases`; one in three counts, unless all are to be `plain`."""
     chosen = [str(phrase) for phrase in rng.choice(phrases, rng.integers(1, min(4, len(phrases)) + 1), replace=False)]
@@ -122,6 +127,7 @@ def test_two_thousand_random_constraint_sets_hold_on_the_text():
         assert found.prompt == prefix + found.completion and "\n" not in found.prompt  # the user's words to the letter
         assert not prefix[-1].isalnum() or not found.completion[:1].isalnum()
         assert holds(constraints, found.prompt, prefix), (found.prompt, constraints)
+        assert not constraints.own_parts or well_spaced(prefix, found.completion), found.prompt
         assert found.certificate.holds and np.isfinite(found.logprob)
         kinds += [len(constraints.wanted), len(constraints.excluded), constraints.ordered,
                   any(clause.capped for _, clause in constraints.wanted)]
@@ -166,6 +172,36 @@ def test_one_more_token_always_brings_the_end_one_token_nearer():
         open_states = (need[0] > 0) & (need[0] < FAR)
         assert (after < need[0])[open_states].all()
         assert goals.done(goals.at_end(met, machine.pending[node]))[need == 0].all()
+
+
+LETTERS = ["é", "É", "è", "rené", "ren", "Hervé", "by Hervé", "par hervé", "łódź", "ł", "城", "城市", "油絵", "🔥",
+           "🔥🔥", "👩‍🎨", "’", "l’été", "ren é", "été", "красный", "水彩画 🔥", "Straße", "¿"]
+
+
+def test_no_character_is_left_half_written():
+    """Wanted and banned phrases share the first bytes of their letters, with and without the comma before them."""
+    rng = np.random.default_rng(5)
+    config = NeurologicConfig(max_new_tokens=24, beam_size=2)
+    banned = [before + phrase for before in ("", ",", ", ") for phrase in LETTERS]
+    jobs, refused = [], 0
+    while len(jobs) < 600:
+        prefix = ("a fox", "a fox,", "rené", "a 城", "l’")[len(jobs) % 5]
+        excluded = tuple(each for each in map(str, rng.choice(banned, rng.integers(0, 5))) if not find(each, prefix))
+        left = [phrase for phrase in LETTERS if not any(find(each, phrase) for each in excluded)]
+        wanted = tuple((str(number), random_clause(rng, left, plain=True)) for number in range(rng.integers(0, 3)))
+        constraints = Constraints(wanted, excluded, own_parts=bool(rng.random() < 0.7))
+        limited = override(config, max_new_tokens=int(rng.choice([8, 14, 24])))
+        try:
+            plan(*policy(), [prefix], [constraints], limited)
+        except NpkitError:
+            refused += 1
+        else:
+            jobs.append((prefix, constraints, limited))
+    assert refused < 250
+    for limited in dict.fromkeys(limited for *_, limited in jobs):
+        prefixes, sets, _ = zip(*(job for job in jobs if job[2] == limited))
+        for found, constraints in zip(decode(*policy(), prefixes, sets, limited), sets):
+            assert "\ufffd" not in found.completion and found.certificate.holds, (found.prompt, constraints)
 
 
 def needed(tracker, node, met):
@@ -219,7 +255,8 @@ def best_text(model, constraints, length_penalty, most_tokens):
         path = [1, *tokens, *([len(TOKENS)] if len(tokens) < most_tokens else [])]
         logprob = sum(logprobs[before][after] for before, after in itertools.pairwise(path))
         value = logprob / max(1, len(path) - 1) ** length_penalty
-        if value > best[0] and holds(constraints, " fox" + text, " fox"):
+        spaced = not constraints.own_parts or well_spaced(" fox", text)
+        if value > best[0] and spaced and holds(constraints, " fox" + text, " fox"):
             best = (value, logprob, text)
     return best[1:]
 

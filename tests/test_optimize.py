@@ -132,6 +132,8 @@ def test_clauses_that_do_not_fit_say_which_are_default_ones(folder, capsys, monk
     type_in(monkeypatch, b"a fox\na cat\n")
     assert main(["optimize", "-", "--style", "ink", *short]) == 1
     assert capsys.readouterr().err.count(advice) == 2
+    assert main(["optimize", "a fox", "--require", "fog, rain", "--exclude", ", rain", "--no-defaults", *short]) == 2
+    assert "gives more room" not in capsys.readouterr().err
     assert main(["optimize", "a fox", "--require", "moody moody moody", "--no-defaults", *short]) == 2
     assert capsys.readouterr().err.endswith("max_new_tokens is 3; a larger --max-new-tokens gives more room\n")
 
@@ -250,6 +252,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(folder, capsys, tmp_path, wor
     (["--policy", "sft", "--profile", "small", "--set", "data.source=my prompts.txt", "--beam", "3"],
      "make it by npkit run --until 02_sft --profile small --set 'data.source=my prompts.txt', or name"),
     (["--policy", "nowhere"], "there is no folder 'nowhere'"), (["--out", "nowhere/a.png"], "cannot be written"),
+    (["--out", ""], "'' names no picture: end it in"),
     (["--out", "picture"], "names no picture: end it in .png, .jpg, .jpeg, .webp"),
     (["--out", "fox.gif"], "names no picture: end it in .png, .jpg, .jpeg, .webp")])
 def test_what_is_missing_is_said(capsys, tmp_path, monkeypatch, words, sentence):

@@ -1,6 +1,8 @@
 """Readers: files of prompts as people have them, each read as it was meant or refused in one sentence."""
+import gzip
 import io
 import json
+import os
 
 import pandas as pd
 import pyarrow as pa
@@ -163,6 +165,10 @@ REFUSED = {  # name -> content and what the sentence says
     "windows1252.txt": (lines([f"“cat” {number}, oil" for number in range(5)], encoding="cp1252"),
                         "line 1 is not UTF-8 (byte 0x93"),
     "latin.jsonl": (jsonl(["café"] * 5).decode().encode("latin-1"), "line 1 is not UTF-8"),
+    "archive.jsonl": (gzip.compress(jsonl(PROMPTS)), "(byte 0x8b behind '\\x1f'): save the file as UTF-8; as it has"),
+    "picture.csv": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\xff\xfe" * 9, "line 1 is not UTF-8"),
+    "utf16_one_line.txt": ("猫\ue000、油".encode("utf-16-le"), "it is UTF-16 without a byte-order mark, or no text"),
+    "gbk.txt": (lines(["猫，油画"] * 5, encoding="gbk"), "from the encoding it has (iconv -f WINDOWS-1252 -t UTF-8 if"),
     "shift_jis.txt": (lines(["猫、油絵"] * 5, encoding="shift-jis"), "line 1 is not UTF-8"),
     "cut.txt": ("\n".join(CAFES).encode("utf-16")[:-1], "truncated data"),
     "utf32.txt": ("a cat, oil\na fox, ink\n".encode("utf-32-le"), "half of its bytes or more are 0"),
@@ -176,6 +182,7 @@ REFUSED = {  # name -> content and what the sentence says
     "backslashes.csv": (lines(["prompt,seed", '"a cat, oil",1', '"a \\"big\\" cat, oil",1']), "line 3 is no CSV"),
     "backslash_commas.csv": (lines(["prompt,seed", "a cat\\, oil,1"]), "line 2 has 3 fields"),
     "open_quote.csv": (lines(["prompt,seed", '"a cat, oil",1', '"a dog, oil,1', '"a fox, oil",1']), "line 3 is no CSV"),
+    "open_header.csv": (b'"prompt,seed\na cat,1\na dog,2\n', "line 1 is no CSV (unexpected end of data)"),
     "never_closed.csv": (lines(["prompt", '"a cat, oil"', '"a dog, oil', "a fox, oil"]), "line 3 is no CSV"),
     "swallowed.csv": (lines(["prompt", 'a cat,"oil', 'a dog, ink"']), "line 2 has 2 fields, the header has 1"),
     "huge.csv": (lines(["prompt,seed", '"' + "a cat, oil\n" * 20_000 + '",1']), "0 prompt(s) after cleaning"),
@@ -282,6 +289,12 @@ def test_two_bad_lines_of_a_hundred_are_too_many(tmp_path):
     (tmp_path / "p.jsonl").write_bytes(jsonl(CATS * 9)[:-5] + b"\n{\n")
     with pytest.raises(NpkitError, match=r"line 108 is no JSON: .* \(2 of 109 lines cannot be used\)"):
         readers.read_file(str(tmp_path / "p.jsonl"))
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "p.txt")
+    with pytest.raises(NpkitError, match="is no ordinary file"):
+        readers.read_file(str(tmp_path / "p.txt"))
 
 
 def test_a_folder_is_no_file(tmp_path):

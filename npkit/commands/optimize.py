@@ -77,7 +77,7 @@ def phrases(option: str, texts: Iterable[str]) -> list[str]:
 
 
 def advice_on_defaults(args: argparse.Namespace) -> str:
-    """Return what to do where no text meets the clauses: of those, the default ones can be left out."""
+    """Return what to do where the clauses do not fit: default ones can be left out, or more tokens written."""
     drawn = [category for category in CATEGORIES if not getattr(args, category)]
     room = "a larger --max-new-tokens gives more room"
     if args.no_defaults or not drawn:
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     lines = read_lines(sys.stdin.buffer.read()) if args.prompt == "-" else [args.prompt]
     if run.config.runtime.num_threads:  # a small policy: threads that share one prompt mostly wait for each other
         torch.set_num_threads(run.config.runtime.num_threads if len(lines) > 1 else 1)
-    out = engine.check_out(args.out, len(lines)) if args.out else None
+    out = engine.check_out(args.out, len(lines)) if args.out is not None else None
     wishes = wishes_of(args, run)
     policy = engine.trained_policy(study, args.policy)
     answer = engine.optimize_each if args.prompt == "-" else engine.optimize

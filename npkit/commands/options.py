@@ -47,8 +47,10 @@ def whole_number(text: str) -> int:
 
 
 def names(text: str) -> list[str]:
-    """Return the names of a comma-separated list."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Return the names of a comma-separated list, at least one."""
+    if not (found := [name.strip() for name in text.split(",") if name.strip()]):
+        raise argparse.ArgumentTypeError(f"{text!r} names nothing")
+    return found
 
 
 @contextmanager

@@ -21,7 +21,7 @@ def add(verbs) -> None:
     verb.add_argument("--only", type=names, default=[], metavar="A,B", help="only these notebooks")
     verb.add_argument("--until", default="", metavar="NOTEBOOK", help="stop after this notebook")
     verb.add_argument("--fresh", action="store_true", help="make the chosen notebooks' artifacts again")
-    verb.add_argument("--dry-run", action="store_true", 
+    verb.add_argument("--dry-run", action="store_true",
                       help="say what would run and what the corpus holds, and write nothing")
     verb.add_argument("--check", type=Path, metavar="FILE",
                       help="compare metrics with {stage: {metric: {value, tolerance}}}; exit code 3 when one is off")

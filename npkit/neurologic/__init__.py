@@ -2,7 +2,7 @@
 
 1. `constraints`: what is wanted? Clauses over phrases, judged on a text.
 2. `vocabulary` and `machine`: where does the text stand? Phrases as an automaton over the bytes that tokens write.
-3. `goals`: which clauses hold? Bits that phrases set.
+3. `goals`: which clauses hold? Certificates of a text, and bits that phrases set.
 4. `plans`: how many tokens are still needed? The bound that makes a promise of a wish.
 5. `reader` and `search`: the model, and the beam search: the loop first, then its parts.
 6. `decoding`: the front door, `decode`.
@@ -12,20 +12,18 @@ can be worked out by hand.
 """
 from npkit.neurologic.constraints import (
     CNF,
-    Certificate,
     Clause,
-    ClauseResult,
     Constraints,
     Literal,
     absent,
     any_of,
-    certify,
     default_clauses,
     find,
     merge,
     satisfied,
 )
 from npkit.neurologic.decoding import Decoded, coverage, decode, decode_best, neurologic_generate, prices, tabulate
+from npkit.neurologic.goals import Certificate, ClauseResult, certify
 
 __all__ = ["CNF", "Certificate", "Clause", "ClauseResult", "Constraints", "Decoded", "Literal", "absent", "any_of",
            "certify", "coverage", "decode", "decode_best", "default_clauses", "find", "merge", "neurologic_generate",

@@ -1,9 +1,9 @@
 """Constraints: what a prompt must and must not mention, in conjunctive normal form, judged on its text."""
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import permutations, product
+from itertools import chain, permutations, product
 
 import numpy as np
 
@@ -285,30 +285,32 @@ def _check_parts(wanted: Sequence[tuple[str, Clause]]) -> None:
                 raise NpkitError(f"a required phrase is a part of its own between commas, and {literal.phrase!r} "
                                  f"({category}) has nothing on one side of a comma")
     for (category, clause), (other, second) in permutations(wanted, 2):
-        for literal, part in product(clause, second):
-            inside = literal.phrase.lower().split() != part.phrase.lower().split()
-            if inside and re.search(f"[{COMMAS}]", literal.phrase) and find_part(part.phrase, literal.phrase):
+        for literal, part in product((each for each in clause if re.search(f"[{COMMAS}]", each.phrase)), second):
+            same = literal.phrase.lower().split() == part.phrase.lower().split()
+            if not same and find_part(part.phrase, literal.phrase):
                 raise NpkitError(f"each clause takes words of its own: {part.phrase!r} ({other}) is a part of "
                                  f"{literal.phrase!r} ({category})")
 
 
 # 3. The six categories and the user's wishes -------------------------------------------------------------------------
-def default_clauses(keywords: Keywords, per_category: int, rng: np.random.Generator,
-                    exclude: Iterable[str] = ()) -> dict[str, Clause]:
+def default_clauses(keywords: Keywords, per_category: int, rng: np.random.Generator, exclude: Iterable[str] = (),
+                    asked: Iterable[str] = ()) -> dict[str, Clause]:
     """Return a clause for each category: `per_category` of its keywords drawn at random, any of which satisfies it.
 
-    Keywords that contain an excluded phrase are left out; where that leaves none, others of the category are drawn.
+    Keywords that contain an excluded phrase are left out, and so are those that stand in a phrase of `asked`, which is
+    written anyway; where that leaves none, others of the category are drawn.
     """
-    exclude = phrases_of(exclude, "exclude")
+    exclude, asked = phrases_of(exclude, "exclude"), phrases_of(asked, "asked")
     drawn = {category: sorted(rng.choice(len(rows), min(per_category, len(rows)), replace=False))
              for category, rows in keywords.items()}
     clauses = {}
     for category, rows in keywords.items():
-        chosen = [rows[index].phrase for index in drawn[category]]
-        kept = _allowed(chosen, exclude)
-        if not kept and (others := _allowed([row.phrase for row in rows], exclude)):  # after all other draws, so that
-            again = rng.choice(len(others), min(per_category, len(others)), replace=False)  # those stay as they were
-            kept = [others[index] for index in sorted(again)]
+        allowed = _allowed([row.phrase for row in rows], exclude)
+        pool = _unsaid(allowed, asked) or allowed
+        kept = [rows[index].phrase for index in drawn[category] if rows[index].phrase in pool]
+        if not kept and pool:  # after all other draws, so that those stay as they were
+            again = rng.choice(len(pool), min(per_category, len(pool)), replace=False)
+            kept = [pool[index] for index in sorted(again)]
         clauses[category] = any_of(*kept)
     return clauses
 
@@ -317,83 +319,44 @@ def _allowed(phrases: Iterable[str], exclude: Sequence[str]) -> list[str]:
     return [phrase for phrase in phrases if not any(find(banned, phrase) for banned in exclude)]
 
 
+def _unsaid(phrases: Iterable[str], said: Sequence[str]) -> list[str]:
+    return [phrase for phrase in phrases if not any(find(phrase, other) for other in said)]
+
+
 def merge(defaults: Mapping[str, Clause], user: Mapping[str, Sequence[str]], require: Iterable[str] = (),
           exclude: Iterable[str] = ()) -> Constraints:
     """Return the defaults with the user's wishes.
 
     The words of `user` replace the clause of their category only, each phrase of `require` is a clause of its own,
-    and default keywords that contain an excluded phrase step aside. The user's own words never do: they raise.
+    and default keywords that contain an excluded phrase step aside. The user's own words never do: they raise. Each
+    default clause has words of its own: `own_words`.
     """
     if unknown := [category for category in user if category not in CATEGORIES]:
         raise NpkitError(f"unknown category {unknown[0]!r}; known: {', '.join(CATEGORIES)}")
-    exclude = tuple(dict.fromkeys(phrases_of(exclude, "exclude")))
-    clauses = {category: replace(clause, literals=_allowed([literal.phrase for literal in clause], exclude))
-               for category, clause in defaults.items()}
+    exclude, require = tuple(dict.fromkeys(phrases_of(exclude, "exclude"))), phrases_of(require, "require")
     wishes = {category: phrases_of(phrases, category) for category, phrases in user.items() if phrases}
-    clauses |= {category: any_of(*dict.fromkeys(phrases)) for category, phrases in wishes.items()}
-    if emptied := next((category for category, clause in clauses.items() if not len(clause)), None):
+    left = {category: replace(clause, literals=_allowed([literal.phrase for literal in clause], exclude))
+            for category, clause in defaults.items() if category not in wishes}
+    if emptied := next((category for category, clause in left.items() if not len(clause)), None):
         raise NpkitError(f"every keyword of category {emptied!r} is excluded: name phrases of your own for it, or "
                          "exclude fewer")
+    clauses = own_words(left, [*chain(*wishes.values()), *require])
+    clauses |= {category: any_of(*dict.fromkeys(phrases)) for category, phrases in wishes.items()}
     wanted = sorted(clauses.items(), key=lambda item: CATEGORIES.index(item[0]))
-    wanted += [("require", any_of(phrase)) for phrase in dict.fromkeys(phrases_of(require, "require"))]
+    wanted += [("require", any_of(phrase)) for phrase in dict.fromkeys(require)]
     return checked(Constraints(tuple(wanted), exclude))
 
 
-# 4. Certificates -----------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class ClauseResult:
-    """Whether a clause holds, how many of its phrases occur, and the first of them as written; None where none is."""
-    category: str
-    any_of: tuple[str, ...]
-    holds: bool
-    count: int
-    satisfied_by: str | None
-    start: int | None
-    end: int | None
+def own_words(defaults: Mapping[str, Clause], asked: Sequence[str]) -> dict[str, Clause]:
+    """Return the default clauses without the words that are written anyway, which would meet them and add nothing.
 
-
-@dataclass(frozen=True)
-class Certificate:
-    """The proof, read off the text, that a prompt meets its constraints."""
-    clauses: tuple[ClauseResult, ...]
-    excluded: tuple[str, ...]
-    violations: tuple[str, ...]  # the excluded phrases that occur all the same
-
-    @property
-    def holds(self) -> bool:
-        return not self.violations and all(clause.holds for clause in self.clauses)
-
-    def to_dict(self) -> dict:
-        """Return `clauses` and `excluded` as JSON types."""
-        return {"clauses": [asdict(clause) for clause in self.clauses], "excluded": list(self.excluded)}
-
-
-def certify(constraints: Constraints, prompt: str, prefix: str = "") -> Certificate:
-    """Return the certificate of `prompt`: the first words that satisfy each clause, and excluded phrases that occur.
-
-    `prefix` is its beginning that the user wrote: whole words of it count wherever they stand, behind it the phrases
-    must be parts of their own (if the constraints ask for that). Of ordered clauses each takes the words that end
-    first behind those of the clause before it.
+    Those are words that stand in phrases that the user asked for, and phrases of an earlier default clause. A clause
+    that would be left with too few keeps all.
     """
-    clauses, behind = [], 0
-    for category, clause in constraints.wanted:
-        spans = [span for literal in clause if (span := occurrence(literal.phrase, prompt, prefix, behind,
-                                                                   constraints.own_parts))]
-        key = (lambda span: span[1]) if constraints.ordered else (lambda span: (span[0], -span[1]))
-        start, end = min(spans, key=key, default=(None, None))
-        if constraints.ordered:
-            behind = len(prompt) if end is None else end
-        words = sum(find(literal.phrase, prompt) is not None for literal in clause)  # too many, in parts or not
-        holds = len(spans) >= clause.min_count and not (clause.capped and words > clause.max_count)
-        clauses.append(ClauseResult(category, tuple(literal.phrase for literal in clause), holds, len(spans),
-                                    None if start is None else prompt[start:end], start, end))
-    violations = tuple(phrase for phrase in constraints.excluded if find(phrase, prompt))
-    return Certificate(tuple(clauses), constraints.excluded, violations)
-
-
-def occurrence(phrase: str, prompt: str, prefix: str, behind: int, own_parts: bool) -> tuple[int, int] | None:
-    """Return start and end of the first place where `phrase` counts as wanted that ends behind position `behind`."""
-    words = find(phrase, prompt, behind)
-    if not own_parts or words and words[1] <= len(prefix):
-        return words
-    return find_part(phrase, prompt, max(behind, len(prefix)))
+    clauses, earlier = {}, set()
+    for category, clause in defaults.items():
+        words = _unsaid([literal.phrase for literal in clause], asked)
+        words = [phrase for phrase in words if squeeze(phrase).lower() not in earlier]
+        clauses[category] = replace(clause, literals=words) if len(words) >= max(1, clause.min_count) else clause
+        earlier.update(squeeze(literal.phrase).lower() for literal in clauses[category])
+    return clauses

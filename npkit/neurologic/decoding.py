@@ -20,12 +20,18 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    SuppressTokensLogitsProcessor,
+)
 from transformers.generation import GenerateBeamDecoderOnlyOutput
 
-from npkit.errors import ImpossibleClauses, NpkitError, PrefixTooLong
-from npkit.neurologic.constraints import BLANK, COMMAS, Certificate, Constraints, certify, find
-from npkit.neurologic.goals import FAR, set_by_prefix
+from npkit.errors import ClausesTooLong, NpkitError, PrefixTooLong
+from npkit.neurologic.constraints import BLANK, COMMAS, Constraints, find
+from npkit.neurologic.goals import FAR, Certificate, certify, set_by_prefix
 from npkit.neurologic.machine import BAN, IN_WORD
 from npkit.neurologic.plans import (
     CHEAP_SETS,
@@ -40,7 +46,7 @@ from npkit.neurologic.plans import (
 )
 from npkit.neurologic.reader import Reader, no_keys_and_values, phrase_costs
 from npkit.neurologic.search import Beam, Rules, run_search
-from npkit.neurologic.vocabulary import BREAK, END, Vocabulary, read_vocabulary
+from npkit.neurologic.vocabulary import BREAK, END, Vocabulary, read_vocabulary, short_forms, written_forms
 from npkit.study.profiles import NeurologicConfig, override
 from npkit.text.characters import is_unicode
 from npkit.text.policy import batches, evaluating, is_recurrent, max_tokens
@@ -159,8 +165,9 @@ def prepare(prefix: str, constraints: Constraints, vocabulary: Vocabulary, max_n
     tracker = solved(tracker, max_new_tokens) if tight else solved(tracker, LAST_TOKENS, CHEAP_SETS)
     need = _need(tracker, node, met, in_word, vocabulary)
     if need > max_new_tokens:
-        raise ImpossibleClauses(_why_infeasible(constraints, vocabulary, need, max_new_tokens,
-                                                tracker.plans.exact_sets.shape[1] > 0))
+        kind = ClausesTooLong if need < FAR else NpkitError
+        raise kind(_why_infeasible(constraints, vocabulary, need, max_new_tokens,
+                                   tracker.plans.exact_sets.shape[1] > 0))
     return Job(prefix, prefix_ids, constraints, template, tracker, node, met, in_word, need)
 
 
@@ -175,14 +182,16 @@ def weigh(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vocabulary
           jobs: Sequence[Job]) -> list[Job]:
     """Return the jobs with what the model expects the phrases of each bit to cost behind a comma, in nats.
 
-    Of the phrases of a clause the likeliest counts. Like the paper's lambda it only says which hypotheses are heard:
-    too small, and clauses are put off to the last tokens; too large, and they are written wherever they fit least.
+    Of the phrases of a clause, and of their forms, the likeliest counts. Like the paper's lambda it only says which
+    hypotheses are heard: too small, and clauses are put off to the last tokens; too large, and they are written
+    wherever they fit least.
     """
     if is_recurrent(model):
         raise no_keys_and_values(model)
     trackers = {job.tracker: job.template for job in jobs}
-    losses = phrase_costs(model, tokenizer, [phrase for template in trackers.values()
-                                             for phrase in template.wanted_phrases()])
+    losses = phrase_costs(model, tokenizer, [form for template in trackers.values()
+                                             for phrase in template.wanted_phrases()
+                                             for form in short_forms(phrase, vocabulary)])
     length = (vocabulary.token_bytes != END).sum(1).tolist()
     costs = {phrase: [(length[token], loss) for token, loss in row[:-1]] for phrase, row in losses.items()}
     comma_cost = {phrase: row[-1][1] for phrase, row in losses.items()}
@@ -198,7 +207,8 @@ def _progress(template: Template, costs: Mapping[str, Sequence[tuple[int, float]
     weight = torch.zeros_like(template.tracker.progress.weight)
     for bit, slot in enumerate(template.layout):
         if not slot.limited:
-            weight[0, bit] = comma + min(sum(cost for _, cost in costs[phrase]) for phrase in slot.phrases)
+            forms = {form for phrase in slot.phrases for form in written_forms(phrase) if form in costs}
+            weight[0, bit] = comma + min(sum(cost for _, cost in costs[form]) for form in forms)
     return Progress(shares(template.compiled, costs, weight.shape[1], comma), weight)
 
 
@@ -271,8 +281,9 @@ def open_search(model: PreTrainedModel, vocabulary: Vocabulary, jobs: Sequence[J
     """Return what a search on `jobs` works with: the rules, the beam before its first token, the model."""
     eos, device = vocabulary.tokenizer.eos_token_id, model.device
     tracker = stack([job.tracker for job in jobs], fill_token=eos)
-    node, met, in_word = (torch.tensor([getattr(job, name) for job in jobs]) for name in ("node", "met", "in_word"))
-    rules = Rules.of(tracker, vocabulary, config, in_word.to(device))
+    node, met, in_word, need = (torch.tensor([getattr(job, name) for job in jobs])
+                                for name in ("node", "met", "in_word", "need"))
+    rules = Rules.of(tracker, vocabulary, config, in_word.to(device), need.to(device))
     beam = Beam.start((node + tracker.machine.root).to(device), met.to(device), config, eos, num_best)
     return rules, beam, Reader(model, [job.prefix_ids for job in jobs], config.num_rows, config.max_new_tokens)
 
@@ -286,7 +297,8 @@ def neurologic_generate(tokenizer: PreTrainedTokenizerBase, constraints: Constra
                        custom_generate=neurologic_generate(tokenizer, constraints))
 
     `num_beams`, `num_return_sequences`, `max_new_tokens` and `length_penalty` are generate's, the other settings
-    those of `config`. Logits processors (temperature, repetition penalty ...) raise: they would undo the promise.
+    those of `config`. Logits processors (temperature, repetition penalty ...) raise: they would undo the promise. Only
+    `suppress_tokens` may name what is never written anyway, as padding, which policies of this kit suppress.
     """
     base = config or NeurologicConfig(max_new_tokens=1)
     if base.compat:
@@ -294,16 +306,14 @@ def neurologic_generate(tokenizer: PreTrainedTokenizerBase, constraints: Constra
 
     def method(model: PreTrainedModel, input_ids: Tensor, logits_processor: LogitsProcessorList,
                generation_config: GenerationConfig, **inputs) -> Generated:
-        if logits_processor:
-            raise NpkitError("NeuroLogic decoding takes no logits processor, got "
-                             f"{', '.join(type(each).__name__ for each in logits_processor)}")
+        vocabulary = read_vocabulary(tokenizer, model.config.vocab_size)
+        _check_processors(logits_processor, vocabulary)
         num_best, beam_size = generation_config.num_return_sequences or 1, generation_config.num_beams or 1
         settings = override(base, beam_size=beam_size, length_penalty=generation_config.length_penalty,
                             max_new_tokens=generation_config.max_length - input_ids.shape[1])
         mask = inputs.get("attention_mask")  # not an argument by name, for generate would then pass it twice
         mask = torch.ones_like(input_ids) if mask is None else mask
         input_ids, mask = (each[::max(num_best, beam_size)] for each in (input_ids, mask))  # repeated for its own beams
-        vocabulary = read_vocabulary(tokenizer, model.config.vocab_size)
         room = max_tokens(model) - settings.max_new_tokens
         rows = [ids[keep.bool()].tolist() for ids, keep in zip(input_ids, mask)]
         texts = [tokenizer.decode(row) for row in rows]
@@ -316,6 +326,18 @@ def neurologic_generate(tokenizer: PreTrainedTokenizerBase, constraints: Constra
         return GenerateBeamDecoderOnlyOutput(sequences=sequences, sequences_scores=beam.best.flatten())
 
     return method
+
+
+def _check_processors(processors: LogitsProcessorList, vocabulary: Vocabulary) -> None:
+    """Raise on a processor of logits that asks for more than decoding does by itself."""
+    eos = vocabulary.tokenizer.eos_token_id
+    for processor in processors:
+        if not isinstance(processor, SuppressTokensLogitsProcessor):
+            raise NpkitError(f"NeuroLogic decoding takes no logits processor, got {type(processor).__name__}")
+        tokens = processor.suppress_tokens.tolist()
+        if written := [token for token in tokens if token == eos or not vocabulary.never[token]]:
+            raise NpkitError(f"NeuroLogic decoding cannot suppress the token {written[0]}, which writes "
+                             f"{vocabulary.tokenizer.decode(written[:1])!r}: list phrases in `excluded` instead")
 
 
 # 3. What came out ----------------------------------------------------------------------------------------------------

@@ -1,21 +1,81 @@
-"""Goals: which clauses hold? Clauses as bits that phrases set, and what a set of bits amounts to.
+"""Goals: which clauses hold? On a text the certificate says it; while the text is written, a set of bits does.
 
 A clause is one bit, which any of its phrases sets. A clause that counts its phrases has one bit for each; a phrase that
 is both wanted and limited has two: one is set where it surely counts, one where it may stand.
 """
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
-from npkit.neurologic.constraints import Clause, Constraints, occurrence, squeeze
+from npkit.neurologic.constraints import Clause, Constraints, find, find_part, squeeze
 from npkit.neurologic.machine import Movable, joined
 
 FAR = 10_000  # more phrases, and more tokens, than any completion has
 
 
-# 1. What a bit stands for --------------------------------------------------------------------------------------------
+# 1. On a text: certificates -------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class ClauseResult:
+    """Whether a clause holds, how many of its phrases occur, and the first of them as written; None where none is."""
+    category: str
+    any_of: tuple[str, ...]
+    holds: bool
+    count: int
+    satisfied_by: str | None
+    start: int | None
+    end: int | None
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The proof, read off the text, that a prompt meets its constraints."""
+    clauses: tuple[ClauseResult, ...]
+    excluded: tuple[str, ...]
+    violations: tuple[str, ...]  # the excluded phrases that occur all the same
+
+    @property
+    def holds(self) -> bool:
+        return not self.violations and all(clause.holds for clause in self.clauses)
+
+    def to_dict(self) -> dict:
+        """Return `clauses` and `excluded` as JSON types."""
+        return {"clauses": [asdict(clause) for clause in self.clauses], "excluded": list(self.excluded)}
+
+
+def certify(constraints: Constraints, prompt: str, prefix: str = "") -> Certificate:
+    """Return the certificate of `prompt`: the first words that satisfy each clause, and excluded phrases that occur.
+
+    `prefix` is its beginning that the user wrote: whole words of it count wherever they stand, behind it the phrases
+    must be parts of their own (if the constraints ask for that). Of ordered clauses each takes the words that end
+    first behind those of the clause before it.
+    """
+    clauses, behind = [], 0
+    for category, clause in constraints.wanted:
+        spans = [span for literal in clause if (span := occurrence(literal.phrase, prompt, prefix, behind,
+                                                                   constraints.own_parts))]
+        key = (lambda span: span[1]) if constraints.ordered else (lambda span: (span[0], -span[1]))
+        start, end = min(spans, key=key, default=(None, None))
+        if constraints.ordered:
+            behind = len(prompt) if end is None else end
+        words = sum(find(literal.phrase, prompt) is not None for literal in clause)  # too many, in parts or not
+        holds = len(spans) >= clause.min_count and not (clause.capped and words > clause.max_count)
+        clauses.append(ClauseResult(category, tuple(literal.phrase for literal in clause), holds, len(spans),
+                                    None if start is None else prompt[start:end], start, end))
+    violations = tuple(phrase for phrase in constraints.excluded if find(phrase, prompt))
+    return Certificate(tuple(clauses), constraints.excluded, violations)
+
+
+def occurrence(phrase: str, prompt: str, prefix: str, behind: int, own_parts: bool) -> tuple[int, int] | None:
+    """Return start and end of the first place where `phrase` counts as wanted that ends behind position `behind`."""
+    words = find(phrase, prompt, behind)
+    if not own_parts or words and words[1] <= len(prefix):
+        return words
+    return find_part(phrase, prompt, max(behind, len(prefix)))
+
+
+# 2. What a bit stands for --------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Slot:
     """What a bit stands for: phrases of a clause, any of which sets it, wanted or limited."""
@@ -51,7 +111,7 @@ def set_by_prefix(constraints: Constraints, layout: Sequence[Slot], prefix: str)
     return met
 
 
-# 2. Sets of bits -----------------------------------------------------------------------------------------------------
+# 3. Sets of bits -----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, eq=False)
 class Counts(Movable):
     """Which bits are phrases of the same clause, and how many of them it takes."""
@@ -164,7 +224,7 @@ def plain_counts(clauses: int) -> Counts:
     return Counts(wanted=single, limited=0 * single, cheaper=single, least=ones, most=FAR * ones)
 
 
-# 3. Batches ----------------------------------------------------------------------------------------------------------
+# 4. Batches ----------------------------------------------------------------------------------------------------------
 def stack_goals(goals: Sequence[Goals], which: Tensor) -> Goals:
     """Return the goals of a batch: example i has those of `goals[which[i]]`."""
     bit = max((each.bit for each in goals), key=len)

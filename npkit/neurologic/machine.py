@@ -2,17 +2,16 @@
 
 Two automata of Aho and Corasick (1975) read every byte side by side, and a node of the machine is a pair of theirs:
 
-* the *wanted* one knows phrases in the spellings that may be written: as given, in small letters, Capitalised. Where
-  phrases are parts of their own, each begins behind a comma and counts when a comma, or the end, follows;
+* the *wanted* one knows phrases in the spellings that may be written (`written_forms`). Where phrases are parts of
+  their own, each begins behind a comma and a space, and counts when a comma, or the end, follows;
 * the *avoided* one knows banned and limited phrases in any case, as whole words wherever they stand.
 
-Were they one, a banned "dark ART" would share its nodes with a wanted "art", and "dARk" would count as written.
+Were they one, a banned "dark ART" would share its nodes with a wanted "art", and "dARk" would count as written. Both
+know UTF-8: bytes that are no character are banned as a phrase is, and half a character is pending until it is whole.
 """
 import re
-import string
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -20,15 +19,34 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from npkit.neurologic.constraints import COMMAS, INVISIBLE, find_part, has_boundary, squeeze
-from npkit.neurologic.vocabulary import BREAK, BYTE_CLASS, END, FOREIGN, WORD, Vocabulary
+from npkit.neurologic.constraints import COMMAS, has_boundary, squeeze
+from npkit.neurologic.vocabulary import (
+    BREAK,
+    BYTE_CLASS,
+    END,
+    FOREIGN,
+    HALF_A_CHARACTER,
+    KIND,
+    KINDS,
+    NO_CHARACTER,
+    UTF8,
+    WORD,
+    Vocabulary,
+    no_letters,
+    short_forms,
+    smugglers,
+    spellings,
+    written_forms,
+)
 
-BAN = 1 << 62  # the bit of a banned phrase; wanted and limited ones have those below
+BAN = 1 << 62   # the bit of what is never written: a banned phrase, bytes that are no character
+HALF = 1 << 61  # the bit of half a character, pending together with BAN; wanted and limited phrases have those below
 COMMA = ord(",")
 START, IN_WORD = 0, 1  # nodes: nothing read yet; inside a word that begins no phrase
 SEPARATORS, FILLER = (",", ";", ".", " -", " "), "s"  # what may stand between phrases; what turns "text" into "texts"
 SMALL_VOCABULARY = 64  # of so few tokens all are proposed
-SPACES = [char for char in map(chr, range(0x3001)) if char.isspace() and not char.isascii()]
+LAST_BYTES = (b"\xbf", b"\x80")  # one or the other completes any half of a character
+STATE_AFTER = UTF8.tolist()  # read byte by byte faster than an array
 
 
 class Movable:
@@ -78,7 +96,8 @@ class Compiled(NamedTuple):
     machine: Machine
     closed: np.ndarray         # (nodes,) bits of phrases that end here whatever follows
     ends_phrase: np.ndarray    # (proposals,) whether a token begins with what ends a phrase: a comma, or any BREAK
-    phrase_nodes: list[tuple[int, str, list[int]]]  # bit, phrase, and its node in the wanted automaton after each byte
+    phrase_nodes: list[tuple[int, str, str, list[int]]]  # bit, phrase, form, and the wanted automaton's nodes after
+                               # each byte of the form
     comma_nodes: list[int]     # nodes of the wanted automaton where a part begins; none where phrases are mere words
     wanted_node: np.ndarray    # (nodes,) node of the wanted automaton
     wanted_fail: np.ndarray    # (wanted nodes,) its failure links
@@ -89,54 +108,50 @@ def compile_machine(wanted: Sequence[tuple[int, str]], limited: Sequence[tuple[i
     """Return the machine of phrases with the bits they set, and of phrases to avoid."""
     phrases = [squeeze(phrase) for _, phrase in (*wanted, *limited)]
     wanted_trie, avoided_trie, phrase_nodes = Trie(), Trie(), []
+    begins = wanted_trie.begin_parts() if own_parts else []
     for bit, phrase in wanted:
         for form in written_forms(phrase):
-            phrase_nodes.append((bit, phrase, wanted_trie.add_wanted(form, 1 << bit, own_parts)))
+            phrase_nodes.append((bit, phrase, form, wanted_trie.add_wanted(form, 1 << bit, begins)))
     for bit, phrase in limited:
-        avoided_trie.add_avoided(squeeze(phrase), 1 << bit)
+        for ending in no_letters(phrases):
+            avoided_trie.add_avoided(squeeze(phrase) + ending, 1 << bit)
     ascii_commas = [re.sub(f"[{COMMAS}]", ",", phrase) for phrase in excluded]  # as the prefix's commas are read
-    for phrase in (*map(squeeze, [*excluded, *ascii_commas]), *smugglers(phrases, bool(excluded or limited))):
+    banned = [squeeze(phrase) + ending for phrase in {*excluded, *ascii_commas} for ending in no_letters(phrases)]
+    for phrase in (*banned, *smugglers(phrases, bool(excluded or limited))):
         avoided_trie.add_avoided(phrase, BAN)
     used = np.unique([edge % 256 for trie in (wanted_trie, avoided_trie) for edge in trie.edges] + [COMMA])
-    column, classes = columns(used)
-    is_end = column_is_comma(column, len(classes)) if own_parts else classes == BREAK
-    both = wanted_trie.tables(column, classes, is_end), \
-        avoided_trie.tables(column, classes, (classes == BREAK) | (classes == FOREIGN))
+    column, byte_of = columns(used)
+    classes = np.append(BYTE_CLASS, END)[byte_of]
+    is_end = byte_of == COMMA if own_parts else classes == BREAK
+    both = well_spaced(wanted_trie.tables(column, byte_of, is_end), begins, column), \
+        avoided_trie.tables(column, byte_of, (classes == BREAK) | (classes == FOREIGN))
     proposals = propose(phrases, vocabulary)
     token_bytes = vocabulary.token_bytes[proposals].numpy()
-    start = wanted_trie.edges.get(WORD * 256 + COMMA, WORD) if own_parts else BREAK  # the beginning is as good as ","
+    start = begins[1] if own_parts else BREAK  # the beginning is as good as ", "
     machine, pairs = product(both, (start, BREAK), column, token_bytes)
     closed = both[0].closed[pairs[0]] | both[1].closed[pairs[1]]
     return Compiled(replace(machine, proposals=proposals[None]), closed, is_end[column[token_bytes[:, 0]]],
-                    phrase_nodes, wanted_trie.part_begins() if own_parts else [], pairs[0], both[0].fail)
+                    phrase_nodes, begins if wanted else [], pairs[0], both[0].fail)
 
 
 def propose(phrases: Sequence[str], vocabulary: Vocabulary) -> Tensor:
-    """Return the tokens that spell `phrases` (after a space or not, as given or in small letters), and separators."""
+    """Return the tokens that spell `phrases` (after a space or not, in small letters or a short form), and separators.
+
+    Then those that complete a character that is none of theirs, lest whoever has begun one be lost.
+    """
     writable = (~vocabulary.never).nonzero().flatten()
     if len(writable) <= SMALL_VOCABULARY:
         return writable
-    spellings = [space + phrase for given in phrases for phrase in {given, given.lower()} for space in ("", " ")]
+    spellings = [space + phrase for given in phrases
+                 for phrase in {given.lower(), *short_forms(given, vocabulary)} for space in ("", " ")]
     token_ids = {token_id for text in (*spellings, *SEPARATORS, FILLER) for token_id in vocabulary.spell(text)}
-    return torch.tensor(sorted(token_ids))
-
-
-@cache
-def written_forms(phrase: str) -> tuple[str, ...]:
-    """Return the spellings in which a wanted phrase may be written: as given, in small letters, Capitalised."""
-    forms = dict.fromkeys([squeeze(phrase), squeeze(phrase.lower()), string.capwords(phrase)])
-    return tuple(form for form in forms if find_part(phrase, form))  # "İ" in small letters is another word to `re`
-
-
-def smugglers(phrases: Sequence[str], avoids: bool) -> list[str]:
-    """Return what is never written, lest a banned phrase be written with it: blanks other than one plain space."""
-    invisible = [char for char in INVISIBLE if avoids and not any(char in phrase for phrase in phrases)]
-    return ["  ", *SPACES, *invisible]
+    last_bytes = {vocabulary.ids[byte] for byte in LAST_BYTES if byte in vocabulary.ids}
+    return torch.tensor(sorted(token_ids | last_bytes))
 
 
 # 2. Phrases as paths of bytes ----------------------------------------------------------------------------------------
 class Tables(NamedTuple):
-    """One automaton over bytes, as arrays; bytes in no phrase share the column of their class."""
+    """One automaton over bytes, as arrays; bytes in no phrase that UTF-8 does not tell apart share a column."""
     delta: np.ndarray    # (nodes, columns) node after a byte
     gains: np.ndarray    # (nodes, columns) bits that reading a byte sets for good
     pending: np.ndarray  # (nodes,) bits that what ends a phrase would set
@@ -148,37 +163,41 @@ class Tables(NamedTuple):
 class Trie:
     """Phrases as paths of bytes from the base nodes; `tables` adds the failure links (Aho and Corasick, 1975).
 
-    Nodes WORD, FOREIGN and BREAK have no phrase begun and tell the last byte's class.
+    The first nodes are the states of UTF8. They have no phrase begun and tell the last byte's class, or which bytes may
+    complete the character that is begun.
     """
 
     def __init__(self):
         self.edges: dict[int, int] = {}  # node * 256 + byte -> node after the byte; the base nodes are there
-        self.pending, self.closed = [0] * 3, [0] * 3
-        self.depth = [WORD, FOREIGN, BREAK]  # 3 a byte, and the base node: a failure link leads to a smaller one
+        self.state = list(range(len(UTF8)))  # of UTF8, where the node's text leads alone
+        self.pending, self.closed = [0] * len(UTF8), [0] * len(UTF8)
+        self.depth = [WORD, FOREIGN, BREAK, *[WORD] * (len(UTF8) - HALF_A_CHARACTER)]  # 3 a byte, and the base node:
 
-    def add_wanted(self, phrase: str, flag: int, own_part: bool) -> list[int]:
-        """Add a phrase in exactly this spelling; return the node after each of its bytes."""
-        start = WORD if own_part or not has_boundary(phrase[0]) else BREAK
-        comma = self._byte(start, COMMA) if own_part else start
-        node = self._byte(comma, ord(" ")) if own_part else start
+    def begin_parts(self) -> list[int]:
+        """Return the nodes behind a comma, and behind the space that follows it: there a part of its own begins."""
+        comma = self._byte(WORD, COMMA)
+        space = self._byte(comma, ord(" "))
+        self.edges[space * 256 + ord(" ")] = space  # and so it does where a prefix begins with a space
+        return [comma, space]
+
+    def add_wanted(self, phrase: str, flag: int, part_begins: Sequence[int]) -> list[int]:
+        """Add a phrase in exactly this spelling, as a part of its own or (no `part_begins`) as words; return the node
+        after each of its bytes.
+        """
+        node = part_begins[1] if part_begins else BREAK if has_boundary(phrase[0]) else WORD
         path = []
         for byte in phrase.encode():
             node = self._byte(node, byte)
             path.append(node)
-        if own_part:
-            self.edges[comma * 256 + phrase.encode()[0]] = path[0]  # ",phrase" is a part as well as ", phrase"
-            self.pending[self._byte(node, ord(" "))] |= flag        # and so is ", phrase ,"
-        ends = self.pending if own_part or has_boundary(phrase[-1]) else self.closed
+        if part_begins:
+            self.edges[part_begins[0] * 256 + phrase.encode()[0]] = path[0]  # ",phrase" of a prefix is a part as well
+            self.pending[self._byte(node, ord(" "))] |= flag                 # and so is ", phrase ,"
+        ends = self.pending if part_begins or has_boundary(phrase[-1]) else self.closed
         ends[node] |= flag
         return path
 
-    def part_begins(self) -> list[int]:
-        """Return the nodes behind a comma, and behind the space that follows it."""
-        comma = self.edges.get(WORD * 256 + COMMA)
-        return [] if comma is None else [comma, self._byte(comma, ord(" "))]
-
     def add_avoided(self, phrase: str, flag: int) -> None:
-        """Add a phrase in any case. It begins and ends at any byte but an ASCII word byte: the safe side beside "é"."""
+        """Add a phrase in any case. It begins and ends beside what is no letter, or may be none, as "城"."""
         node = FOREIGN if has_boundary(phrase[0]) else WORD
         for char in phrase:
             node = self._any_case(node, char)
@@ -202,32 +221,36 @@ class Trie:
         edge = node * 256 + byte
         if edge not in self.edges:
             self.edges[edge] = len(self.depth)
-            self.depth.append(self.depth[node] + 3)
+            self.depth.append(self.depth[node] + 3)  # so that a failure link leads to a smaller one
+            self.state.append(STATE_AFTER[self.state[node]][byte])
             self.pending.append(0)
             self.closed.append(0)
         return self.edges[edge]
 
-    def tables(self, column: np.ndarray, classes: np.ndarray, is_end: np.ndarray) -> Tables:
+    def tables(self, column: np.ndarray, byte_of: np.ndarray, is_end: np.ndarray) -> Tables:
         """Return the automaton of the trie, over the columns of bytes; `is_end` (columns,) ends a pending phrase."""
         start, byte = np.divmod(np.fromiter(self.edges, np.int64), 256)
-        delta = np.full((len(self.depth), len(classes)), -1)
+        delta = np.full((len(self.depth), len(byte_of)), -1)
         delta[start, column[byte]] = np.fromiter(self.edges.values(), np.int64)
-        inner = delta >= 0
-        delta[WORD] = np.where(inner[WORD], delta[WORD], classes)
-        delta[:, -1] = np.arange(len(delta))  # END stays where it is
+        inner, state = delta >= 0, np.array(self.state)
         pending, closed, fail = np.array(self.pending), np.array(self.closed), np.array(self._failures())
         for back in chains(fail):
             delta = np.where(delta < 0, delta[back], delta)
             pending |= pending[back]
             closed |= closed[back]
+        utf8 = UTF8[:, byte_of][state]
+        broken = utf8 == NO_CHARACTER
+        delta = np.where(broken, FOREIGN, np.where(delta < 0, utf8, delta))
         gains = closed[delta] | np.where(is_end, pending[:, None], 0)
-        gains[:, -1] = 0  # and sets nothing
+        gains[broken] |= BAN
+        delta[:, -1], gains[:, -1] = np.arange(len(delta)), 0  # END stays where it is and sets nothing
+        pending |= np.where(state >= HALF_A_CHARACTER, BAN | HALF, 0)
         return Tables(delta, gains, pending, closed, fail, inner)
 
     def _failures(self) -> list[int]:
         """Return for each node that of the longest other beginning of a phrase that its text ends with."""
-        class_of, fail = BYTE_CLASS.tolist(), [-1] * len(self.depth)
-        fail[WORD], fail[FOREIGN], fail[BREAK] = WORD, WORD, FOREIGN
+        fail = [WORD] * len(UTF8) + [-1] * (len(self.depth) - len(UTF8))
+        fail[BREAK] = FOREIGN
         for edge in sorted(self.edges, key=lambda edge: self.depth[edge // 256]):
             node, byte = divmod(edge, 256)
             if fail[self.edges[edge]] >= 0:  # known from a shorter spelling: "k", and not the Kelvin sign
@@ -236,8 +259,28 @@ class Trie:
             while back != WORD and back * 256 + byte not in self.edges:
                 back = fail[back]
             longest = None if node == WORD else self.edges.get(back * 256 + byte)
-            fail[self.edges[edge]] = class_of[byte] if longest is None else longest
+            fail[self.edges[edge]] = self.state[self.edges[edge]] if longest is None else longest
         return fail
+
+
+def well_spaced(tables: Tables, part_begins: Sequence[int], column: np.ndarray) -> Tables:
+    """Return the tables of a text in which a space follows each comma, and no comma that: BAN is set elsewhere.
+
+    A comma inside a phrase is written as it is given. What a prefix has is read all the same.
+    """
+    if not part_begins:
+        return tables
+    behind = np.zeros((len(tables.fail), 2), dtype=bool)  # a comma; a comma and a space
+    behind[part_begins, [0, 1]] = True
+    for back in chains(tables.fail):
+        behind |= behind[back]
+    columns = np.arange(tables.gains.shape[1] - 1)  # without END
+    is_comma, is_space = (columns == column[ord(char)] for char in ", ")
+    begins = np.arange(len(behind))[:, None] == part_begins[0]
+    wrong = behind[:, :1] & ~is_space & (begins | ~tables.inner[:, :-1]) | behind[:, 1:] & is_comma
+    gains = tables.gains.copy()
+    gains[:, :-1] |= np.where(wrong, BAN, 0)
+    return tables._replace(gains=gains)
 
 
 def chains(fail: np.ndarray) -> Iterator[np.ndarray]:
@@ -252,27 +295,12 @@ def chains(fail: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def columns(used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the column of every byte and of END (257,), and the class of every column: three, `used`, and END."""
-    classes = np.array([WORD, FOREIGN, BREAK, *BYTE_CLASS[used], END])
-    column = np.array([*BYTE_CLASS, len(classes) - 1])
-    column[used] = range(3, len(classes) - 1)
-    return column, classes
-
-
-def column_is_comma(column: np.ndarray, num_columns: int) -> np.ndarray:
-    return np.arange(num_columns) == column[COMMA]
-
-
-@cache
-def spellings(char: str) -> tuple[bytes, ...]:
-    """Return the bytes of a character in any case, the shortest first; to `re`, "k" is also the Kelvin sign."""
-    found = {char, *re.findall(re.escape(char), _cased(), re.IGNORECASE)}
-    return tuple(sorted((each.encode() for each in found), key=lambda each: (len(each), each)))
-
-
-@cache
-def _cased() -> str:
-    return "".join(char for char in map(chr, range(0x20000)) if char.lower() != char.upper())
+    """Return the column of every byte and of END (257,), and a byte of every column: one of each kind that UTF-8 tells
+    apart, `used`, and END."""
+    byte_of = np.array([*KINDS, *used, END])
+    column = np.array([*KIND, len(byte_of) - 1])
+    column[used] = range(len(KINDS), len(byte_of) - 1)
+    return column, byte_of
 
 
 # 3. Two automata as one ----------------------------------------------------------------------------------------------
@@ -323,7 +351,7 @@ def read_tokens(tables: Tables, token_columns: np.ndarray) -> tuple[np.ndarray, 
     """
     first = token_columns[:, 0]
     walked = tables.inner[:, first]
-    walked[:3] = True
+    walked[:len(UTF8)] = True
     start, token = np.nonzero(walked)
     node, bits = start, np.zeros_like(start)
     for column in token_columns[token].T:

@@ -67,8 +67,8 @@ class Plans(Movable):
 @dataclass(frozen=True, eq=False)
 class Progress(Movable):
     """How far phrases are written, measured in what a model expects them to cost (`weigh` in `decoding`)."""
-    share: Tensor   # (nodes, bits) largest share written of a phrase of the bit
-    weight: Tensor  # (examples, bits) nats that writing a phrase of the bit is expected to cost; 0 until estimated
+    share: Tensor   # (nodes, bits) largest share written of a phrase of the bit; 0 until a model has been asked
+    weight: Tensor  # (examples, bits) nats that writing a phrase of the bit is expected to cost; 0 until then
 
     def in_hand(self, node: Tensor, owed: Tensor) -> Tensor:
         """Return what the phrase in hand is worth, in nats: its weight by the share of it that is written."""
@@ -103,9 +103,7 @@ def compile_constraints(constraints: Constraints, vocabulary: Vocabulary) -> Tem
     compiled = compile_machine(wanted, limited, constraints.excluded, constraints.own_parts, vocabulary)
     plans = plan_phrases(layout, compiled, constraints.ordered)
     goals = goals_of(constraints, layout, plans.restart[0])
-    by_bytes = {phrase: [(1, 1.0)] * len(phrase.encode()) for _, phrase, _ in compiled.phrase_nodes}
-    weight = torch.zeros(1, len(goals.bit))
-    progress = Progress(shares(compiled, by_bytes, len(goals.bit)), weight)
+    progress = Progress(torch.zeros(len(compiled.closed), len(goals.bit)), torch.zeros(1, len(goals.bit)))
     return Template(Tracker(compiled.machine, goals, plans, progress), compiled, layout)
 
 
@@ -113,13 +111,13 @@ def shares(compiled: Compiled, costs: Mapping[str, Sequence[tuple[int, float]]],
            comma_cost: float = 0.0) -> Tensor:
     """Return the largest share of a phrase of each bit that is written at each node, (nodes, bits).
 
-    `costs` has of each phrase the number of bytes and the cost of every token: a phrase half of whose cost is paid is
-    half written, however few letters that is. Counted in letters, a dear first token would never pay; and a dear comma
-    before a part of its own would not either, were it not paid for as well.
+    `costs` has of each phrase, and of forms that cost something else, the number of bytes and the cost of every token:
+    a phrase half of whose cost is paid is half written, however few letters that is. Counted in letters, a dear first
+    token would never pay; and a dear comma before a part of its own would not either, were it not paid for as well.
     """
     share = np.zeros((len(compiled.wanted_fail), num_bits))
-    for bit, phrase, path in compiled.phrase_nodes:
-        size, cost = (np.cumsum([0, *values]) for values in zip(*costs[phrase]))
+    for bit, phrase, form, path in compiled.phrase_nodes:
+        size, cost = (np.cumsum([0, *values]) for values in zip(*costs[form if form in costs else phrase]))
         written = np.arange(1, len(path) + 1) * size[-1] / len(path)
         begun = comma_cost / max(comma_cost + cost[-1], 1e-9)
         paid = begun + (1 - begun) * np.interp(written, size, cost / cost[-1] if cost[-1] > 0 else size / size[-1])
@@ -137,8 +135,8 @@ def plan_phrases(layout: Sequence[Slot], compiled: Compiled, ordered: bool) -> P
     done_there = ends & (not ordered)  # at once with the phrase before it
     restart = np.where(done_there | ~ends.any(1, keepdims=True), 0, end_first).max(0)  # behind any other phrase
     table = torch.from_numpy
-    return Plans(any_first=table(any_first - restart), end_first=table(end_first - restart), escape=table(escape),
-                 restart=table(restart)[None], exact=torch.full((1,), FAR).short(),
+    first = (table(each - restart).int() for each in (any_first, end_first))  # `amin` is ten times slower on 64 bits
+    return Plans(*first, escape=table(escape), restart=table(restart)[None], exact=torch.full((1,), FAR).short(),
                  exact_base=torch.zeros(len(any_first), dtype=torch.long), exact_sets=torch.zeros(1, 0).long())
 
 

@@ -26,8 +26,9 @@ from torch import Tensor
 from transformers import NoRepeatNGramLogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 from npkit.errors import NpkitError, PrefixTooLong
-from npkit.neurologic.constraints import Constraints, certify, checked
+from npkit.neurologic.constraints import Constraints, checked
 from npkit.neurologic.decoding import Decoded, by_length, decode, one_each
+from npkit.neurologic.goals import certify
 from npkit.neurologic.machine import BAN
 from npkit.neurologic.reader import Reader
 from npkit.neurologic.search import Continuations, keep_slots, take_turns

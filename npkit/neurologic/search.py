@@ -4,10 +4,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from npkit.neurologic.machine import BAN
+from npkit.neurologic.machine import BAN, HALF
 from npkit.neurologic.plans import Tracker
 from npkit.neurologic.reader import Reader
-from npkit.neurologic.vocabulary import BREAK, WORD, Vocabulary
+from npkit.neurologic.vocabulary import BREAK, INSIDE, LETTER, WORD, Vocabulary
 from npkit.study.profiles import NeurologicConfig
 
 NEVER = -1e30  # a log-probability: so low that it counts as none; minus infinity times zero would be no number
@@ -95,22 +95,32 @@ class Rules:
     config: NeurologicConfig
     eos: int
     token_bytes: Tensor  # (tokens, most bytes) what the tokens write
-    penalties: Tensor    # (3, tokens) NEVER for tokens that are never written, begin no word byte, begin no BREAK; or 0
+    penalties: Tensor    # (5, tokens) NEVER for tokens that are never written, begin no letter, begin no BREAK,
+                         # begin inside a character, begin not inside one; or 0
     in_word: Tensor      # (sentences,) the prefix ends in a word
+    need: Tensor         # (sentences,) tokens needed behind the prefix, whose last word none may continue
 
     @classmethod
-    def of(cls, tracker: Tracker, vocabulary: Vocabulary, config: NeurologicConfig, in_word: Tensor) -> "Rules":
+    def of(cls, tracker: Tracker, vocabulary: Vocabulary, config: NeurologicConfig, in_word: Tensor,
+           need: Tensor) -> "Rules":
         first = vocabulary.first_class
-        penalties = torch.stack([vocabulary.never, first != WORD, first != BREAK]) * NEVER
+        forbidden = [vocabulary.never, (first != WORD) & (first != LETTER), first != BREAK,
+                     first == INSIDE, first != INSIDE]
         device = in_word.device
         return cls(tracker.to(device), config, vocabulary.tokenizer.eos_token_id, vocabulary.token_bytes.to(device),
-                   penalties.to(device), in_word)
+                   (torch.stack(forbidden) * NEVER).to(device), in_word, need)
 
     def assess(self, node: Tensor, met: Tensor) -> tuple[Tensor, Tensor]:
         """Return, for hypotheses (sentences, ...), the tokens they still need and what the phrase in hand is worth."""
         tracker = self.tracker
         need, owed = tracker.plans.assess(tracker.goals, tracker.machine.pending[node], node, met)
         return need, tracker.progress.in_hand(node, owed)
+
+    def need_of(self, beam: Beam) -> Tensor:
+        """Return the tokens that each hypothesis still needs, (sentences, beams)."""
+        if beam.length == 0:
+            return self.need[:, None].expand_as(beam.node)
+        return self.assess(beam.node, beam.met)[0]
 
     def met_at_end(self, beam: Beam) -> Tensor:
         """Return the bits of each hypothesis if it ended here."""
@@ -146,7 +156,7 @@ class Rules:
         node, met = (each[..., None].expand_as(proposals).flatten(1) for each in (beam.node, beam.met))
         met = goals.gain(met, machine.next_gains[beam.node].flatten(1), machine.pending[node])
         need, _ = self.assess(machine.next_node[beam.node].flatten(1), met)
-        need_before, _ = self.assess(beam.node, beam.met)
+        need_before = self.need_of(beam)
         useful = need.view(proposals.shape) < need_before[..., None]
         future = logprobs.gather(2, proposals).masked_fill(~useful, -torch.inf).amax(-1)
         future = torch.where(need_before > 0, future, 0.0)
@@ -157,9 +167,11 @@ class Rules:
     def forbid(self, beam: Beam, logprobs: Tensor) -> Tensor:
         """Lower `logprobs` (sentences, beams, tokens) in place to NEVER and less where a rule forbids the token."""
         # Where a banned phrase is pending, only a letter that makes its last word another one may follow.
-        banned = self.tracker.machine.pending[beam.node] & BAN != 0
+        pending = self.tracker.machine.pending[beam.node]
+        half = pending & HALF != 0
+        banned = (pending & BAN != 0) & ~half
         glued = self.in_word[:, None].expand_as(banned) if beam.length == 0 else torch.zeros_like(banned)
-        rules = torch.stack([torch.ones_like(banned), banned, glued], -1)
+        rules = torch.stack([torch.ones_like(half), banned, glued, ~half, half], -1)
         return logprobs.flatten(0, 1).addmm_(rules.flatten(0, 1).to(logprobs.dtype), self.penalties).view_as(logprobs)
 
     def expand(self, beam: Beam, logprobs: Tensor) -> Candidates:
@@ -197,7 +209,7 @@ class Rules:
         tracker, config = self.tracker, self.config
         tokens_left = config.max_new_tokens - beam.length - 1
         need, in_hand = self.assess(candidates.node, candidates.met)
-        need_before, _ = self.assess(beam.node, beam.met)
+        need_before = self.need_of(beam)
         nearer = need < need_before.gather(1, candidates.row)
         met = tracker.goals.at_end(candidates.met, tracker.machine.pending[candidates.node])
         met_before = self.met_at_end(beam).gather(1, candidates.row)

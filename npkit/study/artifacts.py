@@ -128,7 +128,11 @@ class Run:
         wanted = self.config.runtime.device
         if wanted.startswith("cuda") and not torch.cuda.is_available():
             raise NpkitError(f"runtime.device is {wanted!r}, but this machine has no CUDA device: use auto or cpu")
-        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
+        try:
+            return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
+        except RuntimeError:
+            raise NpkitError(f"runtime.device is auto, cpu, cuda or one of several such as cuda:1, got {wanted!r}"
+                             ) from None
 
     @property
     def folder(self) -> Path:

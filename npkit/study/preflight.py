@@ -11,7 +11,7 @@ from npkit.errors import Faults, NpkitError
 from npkit.findings.evaluation import test_prefixes
 from npkit.study.artifacts import Run
 from npkit.text import corpus
-from npkit.text.policy import early_tokenizer, is_recurrent_kind, longest_scored_prefix, num_positions
+from npkit.text.policy import check_name, early_tokenizer, is_recurrent_kind, longest_scored_prefix, num_positions
 from npkit.training.assembly import NUM_SHOWN
 
 LEAST_SHOWN = 4     # validation prefixes: notebook 04 draws so many rows of pictures
@@ -37,8 +37,8 @@ def check(runs: Mapping[str, Run]) -> Corpus | None:
     Every fault that is found is a sentence of its own. Returned is the corpus, None where no stage needs one.
     """
     run, faults, found = next(iter(runs.values())), Faults(), None
-    for stage, check_settings in (("neurologic", check_architecture), ("neurologic", check_beam),
-                                  ("evaluation", check_num_prefixes)):
+    for stage, check_settings in (("sft", check_pretrained), ("neurologic", check_architecture),
+                                  ("neurologic", check_beam), ("evaluation", check_num_prefixes)):
         if stage in runs:
             with faults.noted():
                 check_settings(run)
@@ -76,7 +76,7 @@ def check_training(run: Run) -> Corpus:
     """Raise where a training without its notebook would be refused; return the corpus."""
     found, faults = find_corpus(run), Faults()
     prefixes = short_prefixes(run, found, find_tokenizer(run, found))
-    for each in (check_ppo, check_ppo_room) if run.stage == "ppo" else ():
+    for each in (check_ppo, check_ppo_room) if run.stage == "ppo" else (check_positions,):
         with faults.noted():
             each(run, prefixes)
     faults.tell()
@@ -135,6 +135,11 @@ def short_prefixes(run: Run, found: Corpus, tokenizer: PreTrainedTokenizerBase |
 
 
 # 3. Each check -------------------------------------------------------------------------------------------------------
+def check_pretrained(run: Run) -> None:
+    """Raise where the name of a pretrained policy can stand for none."""
+    check_name(run.config.policy)
+
+
 def check_architecture(run: Run) -> None:
     """Raise where the policy carries a state in place of keys and values, without which there is no beam search here.
 

@@ -12,6 +12,8 @@ from npkit.numbers import read_number
 from npkit.study.contents import find_file, locate
 
 MAY_BE_ZERO = {"max_steps", "num_threads", "sat_tolerance", "prune_factor", "eval_updates"}  # others: at least 1
+MOST = {"neurologic.length_penalty": 10, "neurologic.beam_size": 1000}  # a power of lengths; memory
+MOST_OF_ALL = 2**31 - 1  # what every library takes
 KINDS = {float: "a number", int: "a whole number", str: "a string", bool: "true or false"}
 ARCHITECTURES = ("gpt2", "llama", "gpt_neox", "mamba")
 JUDGE_KINDS = ("pickscore", "aesthetic", "clipscore", "picture_function", "text_function")
@@ -366,6 +368,8 @@ def _wrong_numbers(profile: Profile) -> Iterator[str]:
                 yield f"{section}.{name} is a share between 0 and 1, got {value}"
             elif type(value) is int and value < least:
                 yield f"{section}.{name} must be {least} or more, got {value}"
+            elif isinstance(value, int | float) and value > MOST.get(f"{section}.{name}", MOST_OF_ALL):
+                yield f"{section}.{name} must be {MOST.get(f'{section}.{name}', MOST_OF_ALL):,} or less, got {value}"
 
 
 def _unknown(what: str, name: str, known) -> None:

@@ -58,8 +58,13 @@ def find_folder(name: str) -> Path:
 
 def runs_of(folder: Path) -> list[Run]:
     """Return the runs of every stage with the settings of a run folder."""
-    facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    return [open_run(stage, facts["profile"], facts["seed"], facts["settings"]) for stage in STAGES]
+    try:
+        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        choice = facts["profile"], facts["seed"], dict(facts["settings"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise NpkitError(f"{folder / 'run.json'} is damaged ({type(error).__name__}): npkit run writes it anew"
+                         ) from error
+    return [open_run(stage, *choice) for stage in STAGES]
 
 
 def result_table(run: Run) -> str:

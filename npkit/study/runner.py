@@ -73,6 +73,9 @@ def plan(profile: str, seed: int = 0, settings: Mapping[str, object] | None = No
         if missing and not is_shipped(runs[0]):
             from npkit.study import preflight
             corpus = preflight.check(missing)
+    if runs[0].config.runtime.device != "auto":  # another one may not be there
+        with faults.noted():
+            runs[0].device  # noqa: B018 (raises)
     for run in runs:
         with faults.noted():
             check_notebook(source_of(run))

@@ -1,6 +1,7 @@
 """Policy: the language model that continues a prefix, with its tokenizer: built, loaded, saved, sampled, scored."""
 import hashlib
 import math
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
@@ -157,6 +159,19 @@ def num_positions(config: PolicyConfig) -> int:
     except (OSError, ValueError):
         found = None
     return min(config.max_prompt_tokens, getattr(found, "max_position_embeddings", config.max_prompt_tokens))
+
+
+def check_name(config: PolicyConfig) -> None:
+    """Raise where the pretrained policy is a folder here without a model, or no name that the hub could have."""
+    source = resolve(config.pretrained)
+    try:
+        if os.path.exists(source):
+            AutoConfig.from_pretrained(source)
+        elif source:
+            validate_repo_id(source)
+    except (OSError, ValueError) as error:
+        raise NpkitError(f"policy.pretrained {config.pretrained!r} is neither a folder with a causal language model "
+                         f"nor an id of the hub: {str(error).splitlines()[0]}") from error
 
 
 def early_tokenizer(config: PolicyConfig, prompts: Iterable[str]) -> PreTrainedTokenizerFast | None:

@@ -32,6 +32,7 @@ MAX_REASON = 260         # characters: a sentence, not the file
 MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",  # first: UTF-32's mark begins as UTF-16's
          codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 UNDECODED = re.compile("[\udc80-\udcff]")  # bytes that are no UTF-8, as "surrogateescape" keeps them
+CONTROLS = re.compile("[\x00-\x08\x0e-\x1f]")  # no text of letters has them
 LINE_END = re.compile(r"\r\n|\r|\n")  # not str.splitlines, which also ends lines at characters inside of prompts
 KINDS = {bytes: "bytes", list: "a list", dict: "an object", bool: "true or false", int: "a number", float: "a number"}
 
@@ -74,10 +75,15 @@ def clean_text(content: bytes, encoding: str) -> str:
 
 
 def undecoded(text: str) -> str:
-    """Return what is wrong with the bytes of a line, "" if nothing is."""
+    """Return what is wrong with the bytes of a line and what to do about it, "" if nothing is."""
     byte = UNDECODED.search(text)
+    if not byte:
+        return ""
+    advice = ("as it has control characters too, it is UTF-16 without a byte-order mark, or no text (a picture, an "
+              "archive)" if CONTROLS.search(text) else
+              "from the encoding it has (iconv -f WINDOWS-1252 -t UTF-8 if that is Western European)")
     return (f"is not UTF-8 (byte 0x{ord(byte.group()) - 0xdc00:02x} behind {brief(text[:byte.start()][-20:])}): save "
-            "the file as UTF-8, for example by iconv -f WINDOWS-1252 -t UTF-8") if byte else ""
+            f"the file as UTF-8; {advice}")
 
 
 def brief(value: object, limit: int = 60) -> str:
@@ -208,10 +214,24 @@ def find_header(lines: Sequence[str]) -> tuple[str, list[str]]:
     start = next((number for number, line in enumerate(lines) if line.strip()), None)
     if start is None:
         raise ValueError("it is empty: it must hold at least one prompt")
-    rows = {delimiter: next(csv.reader(islice(lines, start, None), delimiter=delimiter, skipinitialspace=True))
-            for delimiter in ",;\t"}  # a quoted name may go on in the next line
-    headers = {delimiter: [" ".join(name.strip("\ufeff").split()) for name in row] for delimiter, row in rows.items()}
-    return next(((delimiter, names) for delimiter, names in headers.items() if "prompt" in names), (",", headers[","]))
+    errors, headers = [], {}
+    for delimiter in ",;\t":
+        try:  # a quoted name may go on in the next line
+            row = next(csv.reader(islice(lines, start, None), delimiter=delimiter, strict=True, skipinitialspace=True))
+        except csv.Error as error:
+            errors.append(no_csv(start + 1, error))
+        else:
+            headers[delimiter] = [" ".join(name.strip("\ufeff").split()) for name in row]
+    found = [(delimiter, names) for delimiter, names in headers.items() if "prompt" in names]
+    if errors and not found:
+        raise errors[0]
+    return found[0] if found else (",", headers[","])
+
+
+def no_csv(number: int, error: csv.Error) -> ValueError:
+    """Return the error of a row, begun at line `number`, whose quotes are not those of CSV."""
+    return ValueError(f"line {number} is no CSV ({error}): a prompt with commas, quotes or line ends stands in double "
+                      'quotes, a quote inside of it is written twice: "a ""big"" cat, oil"')
 
 
 def csv_rows(lines: Sequence[str], delimiter: str, header: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
@@ -227,8 +247,7 @@ def csv_rows(lines: Sequence[str], delimiter: str, header: Sequence[str]) -> Ite
             num_rows += not is_blank
             start = reader.line_num + 1
     except csv.Error as error:
-        raise ValueError(f"line {start} is no CSV ({error}): a prompt with commas, quotes or line ends stands in "
-                         'double quotes, a quote inside of it is written twice: "a ""big"" cat, oil"') from None
+        raise no_csv(start, error) from None
 
 
 def whole_row(row: list[str], header: Sequence[str], start: int, lines: Sequence[str]) -> list[str]:
@@ -250,12 +269,14 @@ def read_file(source: str) -> pd.DataFrame:
     """Return a corpus file's rows: `prompt` (text or None), `nsfw` (the worst score, NaN without one) and `fault`."""
     path = user_path(source)
     if not os.path.isfile(path):
-        where = "is a folder, not a file" if os.path.isdir(path) else "does not exist"
+        where = "is a folder, not a file" if os.path.isdir(path) else (
+            "is no ordinary file" if os.path.exists(path) else "does not exist")
         raise NpkitError(f"corpus file {path} {where} (data.source; looked in {Path.cwd()})")
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise NpkitError(f"corpus file {path}: the name of a corpus ends in {', '.join(READERS)}")
     try:
-        return checked(READERS[path.suffix.lower()](path))
-    except KeyError:
-        raise NpkitError(f"corpus file {path}: the name of a corpus ends in {', '.join(READERS)}") from None
+        return checked(reader(path))
     except (ValueError, OSError, ArrowException) as error:
         reason = " ".join(str(error).split())[:MAX_REASON]
         raise NpkitError(f"corpus file {path} cannot be read as {path.suffix}: {reason}") from error
