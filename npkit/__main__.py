@@ -3,6 +3,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from npkit import __version__
 from npkit.commands import cache, compare, optimize, report, run, status, train
@@ -45,10 +46,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"npkit: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)  # Python flushes both streams once more at its end
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(nowhere, stream.fileno())
+        silence(sys.stdout, sys.stderr)
         return CLOSED_PIPE
+    except OSError as error:
+        if error.filename is not None:  # not of a stream
+            raise
+        silence(sys.stdout)
+        print(f"npkit: what was to be printed cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
+
+
+def silence(*streams: TextIO) -> None:
+    """Let what is written to the streams go nowhere: Python flushes both once more at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream.fileno())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """Command line: bad input is one sentence and exit code 2, nothing written; help is instant, its examples work."""
+import os
 import shlex
 import subprocess
 import sys
@@ -81,7 +82,7 @@ def test_bad_input_is_refused(capsys, npkit_home, arguments, words):
 ])
 def test_bad_corpus_is_refused(capsys, npkit_home, tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
-    num_sentences = 3 if name == "few.txt" else 1  # too few for PPO, for notebook 04 and for the test
+    num_sentences = 4 if name == "few.txt" else 1  # too few for PPO, for 04 and for the test; clauses that do not fit
     assert words in refuse(capsys, npkit_home, "run", "--set", f"data.source={tmp_path / name}",
                            num_sentences=num_sentences)
 
@@ -253,6 +254,14 @@ def test_a_closed_pipe_ends_quietly():
     command = f"{shlex.quote(sys.executable)} -m npkit status | true; echo ${{PIPESTATUS[0]}}"
     found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert (found.stdout, found.stderr) == ("141\n", "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_full_disk_behind_standard_output_is_a_sentence():
+    command = f"{shlex.quote(sys.executable)} -m npkit status > /dev/full"
+    found = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True)
+    assert found.returncode == 2
+    assert found.stderr == "npkit: what was to be printed cannot be written: No space left on device\n"
 
 
 @pytest.mark.parametrize("verb", VERBS)

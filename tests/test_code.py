@@ -192,6 +192,14 @@ def test_imports_are_followed_where_they_are_used(own_package):
     assert {f"own_package.{name}" for name in ("main", "helper", "lazy")} <= set(in_doubt), "all that the module holds"
 
 
+def test_a_star_stands_for_all_that_its_module_holds(own_package):
+    (own_package / "helper.py").write_text("from own_package.starred import *\n\n\ndef add(x):\n    return words(x)\n")
+    (own_package / "starred.py").write_text("def words(x):\n    return x\n")
+    assert "own_package.starred" in reached("own_package.main:start").modules
+    (own_package / "main.py").write_text("import own_package.helper as h\n\n\ndef start():\n    return h.words(1)\n")
+    assert "own_package.starred" in reached("own_package.main:start").modules
+
+
 def test_digests_follow_code_and_files(own_package):
     before = reached("own_package.main:start").digest
     (own_package / "lazy.py").write_text("anything = 2\n")
@@ -207,6 +215,18 @@ def test_installed_functions_have_a_version():
     assert code.digest_of_function("json:loads") != code.digest_of_function("json:dumps")
     with pytest.raises(ImportError):
         code.digest_of_function("nowhere:function")
+
+
+def test_linked_folders_count_and_a_circle_of_links_ends(tmp_path):
+    model, unet = tmp_path / "model", tmp_path / "blobs" / "unet"
+    unet.mkdir(parents=True)
+    model.mkdir()
+    (unet / "weights").write_text("1")
+    (model / "unet").symlink_to(unet)
+    (unet / "above").symlink_to(tmp_path / "blobs")
+    first = digest_of_path(model)
+    (unet / "weights").write_text("2, changed")
+    assert digest_of_path(model) != first
 
 
 def test_a_file_is_read_once_and_again_when_it_changes(tmp_path):

@@ -184,7 +184,7 @@ def test_random_cut_reaches_every_word_and_never_all():
     assert cut("cat", "random_cut") == ("cat", "")
 
 
-@pytest.mark.parametrize("rule", ["comma", "words", "words:0", "words:-1", "words:two", ""])
+@pytest.mark.parametrize("rule", ["comma", "words", "words:0", "words:-1", "words:two", "words:10000", ""])
 def test_unknown_prefix_rules_name_the_known_ones(rule):
     with pytest.raises(NpkitError, match="use first_comma, full, random_cut or words:k"):
         cut("a cat", rule)

@@ -184,3 +184,10 @@ def test_a_part_of_its_own(text, found):
 def test_commas_inside_phrases(wanted, sentence):
     with pytest.raises(NpkitError, match=sentence):
         checked(Constraints(wanted))
+
+
+@pytest.mark.parametrize("blank", ["\u2800", "\u200b", "\u00ad", "\u3000"])
+def test_what_cannot_be_seen_between_comma_and_phrase_is_a_space(blank):
+    wanted = Constraints((("s", any_of("oil painting")),))
+    prefix = f"a fox,{blank}"
+    assert certify(wanted, f"{prefix}oil painting{blank}, 8k", prefix).holds

@@ -15,6 +15,7 @@ from npkit.errors import NpkitError, PrefixTooLong
 from npkit.neurologic import Constraints, any_of, decode, decode_best, find, neurologic_generate, prices
 from npkit.neurologic.constraints import INVISIBLE
 from npkit.neurologic.decoding import open_search, plan, search
+from npkit.neurologic.plans import compile_constraints, shares
 from npkit.neurologic.reader import BeamCache, phrase_costs
 from npkit.neurologic.search import keep_slots, run_search, take_turns
 from npkit.neurologic.toy import toy_policy
@@ -413,6 +414,17 @@ def test_generate_refuses_the_published_behaviours():
 
 
 # Letters of several tokens -------------------------------------------------------------------------------------------
+def test_a_space_that_is_a_token_of_its_own_is_paid_for():
+    """The space before "🔥" costs 6 of 10 nats: not credited, it would be put off to the last tokens."""
+    compiled = compile_constraints(Constraints((("c", any_of("🔥")), ("d", any_of("oil")))),
+                                   read_vocabulary(policy()[1], policy()[0].config.vocab_size)).compiled
+    costs = {"🔥": [(1, 6.0), *[(1, 1.0)] * 4], "oil": [(4, 10.0)]}
+    share = shares(compiled, costs, 2)
+    comma, space, half = (share[compiled.machine.read_text(text)[0]].tolist()
+                          for text in ("a fox,", "a fox, ", "a fox, oi"))
+    assert comma == [0, 0] and space == pytest.approx([0.6, 0]) and half == pytest.approx([0, 0.75])
+
+
 @pytest.mark.parametrize("phrase", ["rené magritte", "zdzisław beksiński", "l’été", "水彩画", "красный", "👩‍🎨",
                                     "🔥 城", "émile",
                                     "dvořák"])

@@ -171,8 +171,9 @@ REFUSED = {  # name -> content and what the sentence says
     "gbk.txt": (lines(["猫，油画"] * 5, encoding="gbk"), "from the encoding it has (iconv -f WINDOWS-1252 -t UTF-8 if"),
     "shift_jis.txt": (lines(["猫、油絵"] * 5, encoding="shift-jis"), "line 1 is not UTF-8"),
     "cut.txt": ("\n".join(CAFES).encode("utf-16")[:-1], "truncated data"),
-    "utf32.txt": ("a cat, oil\na fox, ink\n".encode("utf-32-le"), "half of its bytes or more are 0"),
-    "utf16_nul.txt": ("a cat, oil\0\na fox, ink\n".encode("utf-16-le"), "half of its bytes or more are 0"),
+    "utf32.txt": ("a cat, oil\na fox, ink\n".encode("utf-32-le"), "too many of its bytes are 0"),
+    "utf16_nul.txt": ("a cat, oil\0\na fox, ink\n".encode("utf-16-le"), "too many of its bytes are 0"),
+    "utf16_cut.txt": ("кошка, масло\nсобака, тушь\n".encode("utf-16-le")[:-1], "too many of its bytes are 0"),
     "picture.txt": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\xff\xfe" * 9, "is not UTF-8"),
     # CSV
     "bare_commas.csv": (lines(["prompt,seed", *(f"{prompt},1" for prompt in PROMPTS)]), "line 2 has 4 fields"),

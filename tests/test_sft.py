@@ -113,7 +113,7 @@ def test_training_teaches(data, tmp_path):
 def test_memorised_shares_by_hand(monkeypatch):
     """Four test prefixes, one of them too long; two samples are training prompts, one of these under a new prefix."""
     rows = [("sft", "a cat", "a cat, oil"), ("sft", "a cat on a moon", "a cat on a moon"), ("test", "a cat", "-"),
-            ("test", "a cat on", "-"), ("test", "a fox", "-"), ("test", "a moon " * 20, "-"), ("test", "a fox", "-")]
+            ("test", "a cat on", "-"), ("test", "a fox", "-"), ("test", "a moon " * 60, "-"), ("test", "a fox", "-")]
     dataset = Dataset.from_dict(dict(zip(("split", "prefix", "prompt"), zip(*rows))))
     drawn = {"a cat": ", oil", "a cat on": " a moon", "a fox": ", oil"}
     monkeypatch.setattr(sft, "generate", lambda model, tokenizer, prefixes, **options: [drawn[p] for p in prefixes])

@@ -63,7 +63,8 @@ def _pattern(phrase: str) -> re.Pattern:
 @lru_cache(maxsize=10_000)
 def _part_pattern(phrase: str) -> re.Pattern:
     words = BLANK.join(map(re.escape, _words(phrase)))
-    return re.compile(rf"(?:^|[{COMMAS}])\s*(?P<phrase>{words})\s*(?=[{COMMAS}]|\Z)", re.IGNORECASE)
+    gap = rf"[\s{INVISIBLE}]*"
+    return re.compile(rf"(?:^|[{COMMAS}]){gap}(?P<phrase>{words}){gap}(?=[{COMMAS}]|\Z)", re.IGNORECASE)
 
 
 def _words(phrase: str) -> list[str]:

@@ -118,14 +118,23 @@ def shares(compiled: Compiled, costs: Mapping[str, Sequence[tuple[int, float]]],
     share = np.zeros((len(compiled.wanted_fail), num_bits))
     for bit, phrase, form, path in compiled.phrase_nodes:
         size, cost = (np.cumsum([0, *values]) for values in zip(*costs[form if form in costs else phrase]))
-        written = np.arange(1, len(path) + 1) * size[-1] / len(path)
+        written = np.arange(1, len(path) + 1) + size[-1] - len(path)  # bytes of its tokens, which begin with a space
         begun = comma_cost / max(comma_cost + cost[-1], 1e-9)
-        paid = begun + (1 - begun) * np.interp(written, size, cost / cost[-1] if cost[-1] > 0 else size / size[-1])
-        share[path, bit] = np.maximum(share[path, bit], paid)
-        share[compiled.comma_nodes, bit] = np.maximum(share[compiled.comma_nodes, bit], begun)
+        share[path, bit] = np.maximum(share[path, bit], _paid(written, size, cost, begun))
+        spaced = _paid(1, size, cost, begun) if size[1] == 1 else begun  # of " 🔥" the space is a token, and a dear one
+        behind = [begun, spaced][:len(compiled.comma_nodes)]  # a comma; a comma and a space
+        share[compiled.comma_nodes, bit] = np.maximum(share[compiled.comma_nodes, bit], behind)
     for back in chains(compiled.wanted_fail):
         share = np.maximum(share, share[back])
     return torch.from_numpy(share[compiled.wanted_node]).float()
+
+
+def _paid(num_bytes: np.ndarray | int, size: np.ndarray, cost: np.ndarray, begun: float) -> np.ndarray:
+    """Return the share of what comma and phrase cost that is paid behind so many bytes of the phrase and its space.
+
+    `size` and `cost` are those of its first 0, 1, 2 ... tokens, `begun` the share of the comma.
+    """
+    return begun + (1 - begun) * np.interp(num_bytes, size, cost / cost[-1] if cost[-1] > 0 else size / size[-1])
 
 
 # 3. Plans from tables ------------------------------------------------------------------------------------------------

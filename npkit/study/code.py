@@ -8,10 +8,11 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -137,6 +138,8 @@ class Search:
         self.modules.add(module.name)
         self.files |= module.files
         self.libraries |= {target.partition(".")[0] for targets in module.imports.values() for target, _ in targets}
+        for target, _ in module.imports.get("*", ()):
+            self.reach(target)
         for number, statement in enumerate(module.statements):
             if isinstance(statement, DEFINITIONS):
                 self.follow_names(module, names_at_import(statement))
@@ -157,7 +160,7 @@ class Search:
     def follow_notebook(self, statements: list[ast.stmt]) -> None:
         """Follow the imported names and the data files of a notebook's deciding statements."""
         imports = imports_of(statements)
-        names = {name for each in statements if not is_import(each) for name in dotted_names(each)}
+        names = {name for each in statements if not is_import(each) for name in dotted_names(each)} | {("*",)}
         for dotted in sorted(names):
             self.reach_imported(imports, dotted)
         self.files |= files_named(statements)
@@ -253,8 +256,16 @@ def digest_of_path(path: Path) -> str:
     """
     if path.is_file():
         return short_hash(f"{path.suffix} {digest_of_file(path)}")
-    files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix != ".md")
+    files = sorted(file for file in files_below(path) if file.suffix != ".md")
     return short_hash("\n".join(f"{file.relative_to(path).as_posix()} {digest_of_file(file)}" for file in files))
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder and its subfolders, linked ones too; a link to a folder above itself ends there."""
+    for place, subfolders, names in os.walk(folder, followlinks=True):
+        above = {os.path.realpath(each) for each in (place, *Path(place).parents)}
+        subfolders[:] = [name for name in subfolders if os.path.realpath(os.path.join(place, name)) not in above]
+        yield from (path for name in names if (path := Path(place, name)).is_file())
 
 
 def digest_of_file(path: Path) -> str:

@@ -306,8 +306,8 @@ def _check(profile: Profile) -> None:
     if data.ppo_share + data.validation_share + data.test_share >= 1:
         wrong.append("data.ppo_share, data.validation_share and data.test_share leave nothing for SFT: their sum must "
                      "be below 1")
-    if not re.fullmatch(r"first_comma|full|random_cut|words:[1-9][0-9]*", data.prefix_rule):
-        wrong.append(f"data.prefix_rule is first_comma, full, random_cut or words:k (such as words:3), got "
+    if not re.fullmatch(r"first_comma|full|random_cut|words:[1-9][0-9]{0,3}", data.prefix_rule):
+        wrong.append(f"data.prefix_rule is first_comma, full, random_cut or words:k (k from 1 to 9999), got "
                      f"{data.prefix_rule!r}")
     if policy.pretrained and policy.architecture != "gpt2":
         wrong.append(f"policy.architecture is for a policy from scratch: {policy.pretrained!r} has its own")

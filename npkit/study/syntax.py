@@ -117,7 +117,8 @@ def imports_of(statements: Iterable[ast.stmt], package: str = "") -> Imports:
             above = package.split(".")[:len(package.split(".")) - node.level + 1] if node.level else []
             source = ".".join(filter(None, [*above, node.module]))
             for alias in node.names:
-                imports.setdefault(alias.asname or alias.name, set()).add((source, alias.name))
+                attribute = "" if alias.name == "*" else alias.name  # of a star nobody knows which names it brings
+                imports.setdefault(alias.asname or alias.name, set()).add((source, attribute))
     return imports
 
 

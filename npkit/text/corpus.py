@@ -18,7 +18,7 @@ from npkit.text.characters import COMMAS, comma_places, fold, tidy
 from npkit.text.readers import READERS, read_file
 
 SPLITS = ("sft", "ppo", "validation", "test")
-PREFIX_RULES = "first_comma, full, random_cut or words:k with k at least 1, such as words:3"
+PREFIX_RULES = "first_comma, full, random_cut or words:k with k from 1 to 9999, such as words:3"
 GENERATOR = "a generator is a function (num_prompts, seed) that returns a list of texts"
 
 
@@ -153,7 +153,7 @@ def cut_prefix(prompt: str, rule: str, rng: np.random.Generator) -> tuple[str, s
             prefix = prompt
         case ["random_cut"]:
             prefix = first_words(prompt, int(rng.integers(1, max(2, len(prompt.split())))))
-        case ["words", count] if re.fullmatch("[1-9][0-9]*", count):
+        case ["words", count] if re.fullmatch("[1-9][0-9]{0,3}", count):
             prefix = first_words(prompt, int(count))
         case _:
             raise NpkitError(f"unknown prefix rule {rule!r} (data.prefix_rule): use {PREFIX_RULES}")

@@ -55,9 +55,10 @@ def decode(path: Path) -> tuple[str, str]:
                  if (other := clean_text(content, encoding))]
         if len(clean) == 1:
             return clean[0]
-        if 3 * content.count(0) > len(content):
-            raise ValueError("half of its bytes or more are 0, as in UTF-16 or UTF-32 without a byte-order mark: save "
-                             "the file as UTF-8")
+        num_controls = 0 if UNDECODED.search(text) else len(CONTROLS.findall(text))  # half of Cyrillic in UTF-16
+        if 3 * content.count(0) > len(content) or 10 * num_controls > len(text):
+            raise ValueError("too many of its bytes are 0 or control characters, as in damaged UTF-16, or UTF-32, "
+                             "without a byte-order mark: save the file as UTF-8")
     return text, "UTF-8"
 
 
@@ -277,7 +278,7 @@ def read_file(source: str) -> pd.DataFrame:
         raise NpkitError(f"corpus file {path}: the name of a corpus ends in {', '.join(READERS)}")
     try:
         return checked(reader(path))
-    except (ValueError, OSError, ArrowException) as error:
+    except (ValueError, OverflowError, OSError, ArrowException) as error:  # a date that Python cannot hold overflows
         reason = " ".join(str(error).split())[:MAX_REASON]
         raise NpkitError(f"corpus file {path} cannot be read as {path.suffix}: {reason}") from error
 
