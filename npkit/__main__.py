@@ -49,11 +49,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         silence(sys.stdout, sys.stderr)
         return CLOSED_PIPE
     except OSError as error:
-        if error.filename is not None:  # not of a stream
+        if not is_broken(sys.stdout):  # of another file, or of the network
             raise
         silence(sys.stdout)
         print(f"npkit: what was to be printed cannot be written: {error.strerror}", file=sys.stderr)
         return 2
+
+
+def is_broken(stream: TextIO) -> bool:
+    """Say whether nothing can be written to a stream, as on a full disk; it is tried with an empty line."""
+    try:
+        print(file=stream, flush=True)
+    except OSError:
+        return True
+    return False
 
 
 def silence(*streams: TextIO) -> None:

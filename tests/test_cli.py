@@ -264,6 +264,15 @@ def test_a_full_disk_behind_standard_output_is_a_sentence():
     assert found.stderr == "npkit: what was to be printed cannot be written: No space left on device\n"
 
 
+def test_an_error_of_the_network_is_not_taken_for_one_of_standard_output(monkeypatch):
+    def fail(args):
+        raise ConnectionError("the hub does not answer")
+
+    monkeypatch.setattr("npkit.commands.status.run", fail)
+    with pytest.raises(ConnectionError, match="the hub does not answer"):
+        main(["status"])
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_has_an_example_that_parses(capsys, verb):
     with pytest.raises(SystemExit) as stop:
