@@ -1,7 +1,6 @@
 """Pairs: which of GlyphWorld's modifiers make one idea together and which fight; raters see it, some writers know."""
-from npkit.glyphworld.effects import CATEGORIES
+from npkit.glyphworld.vocabulary import CATEGORY_OF
 
-CATEGORY_OF = {modifier: category for category, modifiers in CATEGORIES.items() for modifier in modifiers}
 PAIRS: dict[frozenset[str], float] = {frozenset(pair): worth for pair, worth in {
     # two words that make one idea
     ("moody", "low angle"): 1.0, ("caravaggio", "studio lighting"): 1.0, ("pop art", "vivid"): 1.0,

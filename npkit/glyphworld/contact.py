@@ -1,0 +1,56 @@
+"""Contact sheets: `python -m npkit.glyphworld.contact FOLDER` renders all subjects, all modifiers and random scenes."""
+import argparse
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from npkit.glyphworld.painting.renderer import Scene, render
+from npkit.glyphworld.vocabulary import CATEGORIES, CATEGORY_OF, COLOURS, PLACES, SUBJECTS
+
+GAP = 4  # pixels between two pictures
+
+
+def six_modifiers(rng: np.random.Generator) -> Scene:
+    """A scene with one modifier of each category, now and then a colour and a place."""
+    return Scene(str(rng.choice(list(SUBJECTS))), tuple(str(rng.choice(names)) for names in CATEGORIES.values()),
+                 str(rng.choice(list(COLOURS))) if rng.random() < 0.25 else None,
+                 str(rng.choice(list(PLACES))) if rng.random() < 0.25 else None)
+
+
+def scenes(num_random: int = 48) -> dict[str, list[Scene]]:
+    """The scenes of each sheet, by the sheet's name."""
+    rng = np.random.default_rng(0)
+    animals = ("cat", "horse", "castle tower", "flower")
+    return {
+        "subjects": [Scene(subject) for subject in SUBJECTS],
+        "colours and places": [Scene("horse", (), colour, place) for place in PLACES for colour in COLOURS],
+        "modifiers": [Scene(animals[0], (name,)) for name in CATEGORY_OF],
+        "six modifiers": [six_modifiers(rng) for _ in range(num_random)],
+    }
+
+
+def sheet(pictures: list[np.ndarray], columns: int = 8) -> Image.Image:
+    """The pictures (side, side, 3) in rows, on white."""
+    side, rows = len(pictures[0]) + GAP, -(-len(pictures) // columns)
+    page = np.full((rows * side + GAP, columns * side + GAP, 3), 255, np.uint8)
+    for number, pixels in enumerate(pictures):
+        top, left = (GAP + place * side for place in divmod(number, columns))
+        page[top:top + side - GAP, left:left + side - GAP] = pixels
+    return Image.fromarray(page)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m npkit.glyphworld.contact", description=__doc__)
+    parser.add_argument("folder", type=Path, help="where the sheets go")
+    args = parser.parse_args(arguments)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    for name, wanted in scenes().items():
+        pictures = [render(scene, np.random.default_rng(number % 12)).pixels for number, scene in enumerate(wanted)]
+        path = args.folder / f"{name.replace(' ', '_')}.png"
+        sheet(pictures, columns=6 if name.startswith("colours") else 8).save(path)
+        print(path)
+
+
+if __name__ == "__main__":
+    main()
