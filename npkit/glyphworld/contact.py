@@ -1,4 +1,7 @@
-"""Contact sheets: `python -m npkit.glyphworld.contact FOLDER` renders all subjects, all modifiers and random scenes."""
+"""Contact sheets: `python -m npkit.glyphworld.contact FOLDER` renders all subjects, all modifiers and random scenes.
+
+With `--model` every row of renders has a row below it: the same scenes in words, painted by a pipeline.
+"""
 import argparse
 from pathlib import Path
 
@@ -6,6 +9,8 @@ import numpy as np
 from PIL import Image
 
 from npkit.glyphworld.painting.renderer import Scene, render
+from npkit.glyphworld.people.votes import load_painter
+from npkit.glyphworld.training.dataset import caption
 from npkit.glyphworld.vocabulary import CATEGORIES, CATEGORY_OF, COLOURS, PLACES, SUBJECTS
 
 GAP = 4  # pixels between two pictures
@@ -40,15 +45,33 @@ def sheet(pictures: list[np.ndarray], columns: int = 8) -> Image.Image:
     return Image.fromarray(page)
 
 
+def interleaved(above: list[np.ndarray], below: list[np.ndarray], columns: int) -> list[np.ndarray]:
+    """Rows of `columns` pictures, taken in turn from one list and the other; the last row of each filled up in white."""
+    blank = np.full_like(above[0], 255)
+    rows = []
+    for start in range(0, len(above), columns):
+        for pictures in (above, below):
+            row = list(pictures[start:start + columns])
+            rows += row + [blank] * (columns - len(row))
+    return rows
+
+
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m npkit.glyphworld.contact", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m npkit.glyphworld.contact", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where the sheets go")
+    parser.add_argument("--model", type=Path, help="the folder of a pipeline, such as npkit/glyphworld/weights/diffusion")
     args = parser.parse_args(arguments)
     args.folder.mkdir(parents=True, exist_ok=True)
+    painter = load_painter(args.model) if args.model else None
+    rng = np.random.default_rng(0)
     for name, wanted in scenes().items():
+        columns = 6 if name.startswith("colours") else 8
         pictures = [render(scene, np.random.default_rng(number % 12)).pixels for number, scene in enumerate(wanted)]
+        if painter:
+            painted = painter([caption(scene, rng) for scene in wanted], list(range(len(wanted))))
+            pictures = interleaved(pictures, painted, columns)
         path = args.folder / f"{name.replace(' ', '_')}.png"
-        sheet(pictures, columns=6 if name.startswith("colours") else 8).save(path)
+        sheet(pictures, columns).save(path)
         print(path)
 
 

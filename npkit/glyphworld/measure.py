@@ -45,6 +45,12 @@ class Row:
     how: str
 
 
+def load_watcher(scratch: Path, machine: Machine, num_renders: int = 20_000, steps: int = 1_500) -> Eye:
+    """The watcher, trained on renders of its own; both are kept in `scratch`."""
+    render_dataset(scratch / "measured", num_renders, machine, seed=HELD_OUT_SEED)
+    return train_eye(load_dataset(scratch / "measured", num_renders), scratch, steps, machine=machine, **WATCHER)
+
+
 # 1. Scenes to look at ------------------------------------------------------------------------------------------------
 def scenes_with(count: int, num_scenes: int) -> list[Scene]:
     """Held-out scenes with one modifier each of `count` categories, six of them at most."""
@@ -165,7 +171,7 @@ def public_row(folder: Path, num_pictures: int) -> Row:
 
 def without_subject(picture: Picture, is_black: bool) -> np.ndarray:
     """The picture with its subject black or blurred away."""
-    where = maximum_filter(picture.mask, 7)[..., None]
+    where = maximum_filter(picture.mask, 17)[..., None]
     fill = 0 if is_black else uniform_filter(picture.pixels.astype(float), (41, 41, 1))
     return (picture.pixels * (1 - where) + fill * where).round().astype(np.uint8)
 
@@ -214,8 +220,7 @@ def judge_rows(weights: Path, cast: dict[str, VoteSet]) -> list[Row]:
 def measure(scratch: Path, weights: Path, machine: Machine, *, num_renders: int = 20_000, steps: int = 1_500,
             num_scenes: int = 330, num_seeds: int = 16) -> list[Row]:
     """Every line of the model card for the models in `weights`; renders and checkpoints live in `scratch`."""
-    render_dataset(scratch / "measured", num_renders, machine, seed=HELD_OUT_SEED)
-    watcher = train_eye(load_dataset(scratch / "measured", num_renders), scratch, steps, machine=machine, **WATCHER)
+    watcher = load_watcher(scratch, machine, num_renders, steps)
     painter, vae = load_painter(weights / "diffusion"), AutoencoderKL.from_pretrained(weights / "diffusion" / "vae")
     cast = {kind: make_votes(HELD_OUT_SEED + number, brush, weights / "eye")
             for number, (kind, brush) in enumerate((("rendered", None), ("painted", painter)))}

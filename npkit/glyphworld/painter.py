@@ -3,6 +3,7 @@
 `--set images.model=npkit.glyphworld.painter:IdealPainter` paints with it instead of the diffusion model: what a study
 finds with both is no fault of the diffusion model's.
 """
+from functools import lru_cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -47,6 +48,7 @@ class IdealPainter(DiffusionPipeline):
                                    else pictures)
 
 
+@lru_cache(maxsize=32)  # batches are filled up with their last prompt: it is painted once
 def paint(prompt: str, seed: int) -> np.ndarray:
     """The picture (96, 96, 3) uint8 of a prompt; an empty grey sheet where it names no subject."""
     scene = parse(prompt)

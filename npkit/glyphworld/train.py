@@ -1,6 +1,6 @@
 """Train GlyphWorld: `python -m npkit.glyphworld.train` renders, trains and writes every model under `weights/`.
 
-Stages, in order: render, autoencoder, eye, denoiser, guidance, public, judges. Each keeps what it made in the scratch
+Stages, in order: render, autoencoder, eye, public, denoiser, guidance, judges. Each keeps what it made in the scratch
 folder and goes on from its last checkpoint when the command is run again; what is whole is not made again. On a CPU run
 it in pieces (`nice -n 15 ... --minutes 30`): eight hours of one core by the seconds a step, five on two idle cores. On
 one GPU with 16 cores beside it the whole is meant to take under nine minutes (`--device cuda`; not tried yet).
@@ -145,11 +145,10 @@ def guidance(work: Work) -> Path:
 
 @cache
 def public(work: Work) -> Path:
-    """The folder of the public's eye, with the mean and deviation of the utilities of painted pictures."""
+    """The folder of the public's eye, with the mean and deviation of its utilities."""
     folder = work.out / "eye"
     if not (work.scratch / "normalised").exists():
-        painter = votes.load_painter(guidance(work), work.machine)
-        save_eye(eye(work), folder, votes.normalise(eye(work), painter, work.sizes.normalising))
+        save_eye(eye(work), folder, votes.normalise(eye(work), work.sizes.normalising))
         (work.scratch / "normalised").touch()
     return folder
 
@@ -162,8 +161,8 @@ def judges(work: Work) -> None:
 
 
 STAGES: dict[str, Callable] = {
-    "render": render, "autoencoder": autoencoder, "eye": eye, "denoiser": denoiser, "guidance": guidance,
-    "public": public, "judges": judges}
+    "render": render, "autoencoder": autoencoder, "eye": eye, "public": public, "denoiser": denoiser,
+    "guidance": guidance, "judges": judges}
 
 
 def pack(folder: Path, into: Path) -> list[Path]:

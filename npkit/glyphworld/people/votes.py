@@ -9,6 +9,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from npkit.glyphworld.corpus import choose_modifiers, generate, phrase, prefix_of
+from npkit.glyphworld.painter import paint
 from npkit.glyphworld.painting.canvas import SIZE
 from npkit.glyphworld.painting.renderer import Scene, render
 from npkit.glyphworld.people.eye import Eye
@@ -101,10 +102,13 @@ def _write(path: Path, votes: VoteSet) -> None:
     draft.replace(path)
 
 
-def normalise(eye: Eye, painter: Painter, num_pictures: int, seed: int = 1) -> dict[str, tuple[float, float]]:
-    """Mean and deviation of each population's raw utility over painted pictures of prompts as people write them."""
+def normalise(eye: Eye, num_pictures: int, seed: int = 1) -> dict[str, tuple[float, float]]:
+    """Mean and deviation of each population's raw utility over the ideal painter's pictures of human prompts.
+
+    Of renders, whichever model a study paints with: so utilities of two image models have one unit and one zero.
+    """
     prompts = generate(num_pictures, seed)
     prefixes = [prompt.partition(",")[0] for prompt in prompts]
-    pictures = painter(prompts, list(range(num_pictures)))
+    pictures = np.stack([paint(prompt, number) for number, prompt in enumerate(prompts)])
     values = raw_utilities(pictures, prefixes, POPULATIONS, eye)
     return {name: (float(found.mean()), float(found.std())) for name, found in values.items()}
