@@ -1,4 +1,4 @@
-"""Does the public like better what `npkit optimize` makes of prompts that no training saw: `python benchmarks/held_back.py`.
+"""What `npkit optimize` makes of prompts that no training saw, by the public: `python benchmarks/held_back.py`.
 
 The prompts are plain ones, with subjects, colours and places drawn evenly from GlyphWorld's words; those that occur in
 the study's corpus are left out. They are optimised by the command with its defaults. Of each prompt and its optimised

@@ -46,7 +46,7 @@ def sheet(pictures: list[np.ndarray], columns: int = 8) -> Image.Image:
 
 
 def interleaved(above: list[np.ndarray], below: list[np.ndarray], columns: int) -> list[np.ndarray]:
-    """Rows of `columns` pictures, taken in turn from one list and the other; the last row of each filled up in white."""
+    """Rows of `columns` pictures, taken in turn from one list and the other; their last rows are filled up in white."""
     blank = np.full_like(above[0], 255)
     rows = []
     for start in range(0, len(above), columns):
@@ -59,7 +59,7 @@ def interleaved(above: list[np.ndarray], below: list[np.ndarray], columns: int) 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m npkit.glyphworld.contact", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where the sheets go")
-    parser.add_argument("--model", type=Path, help="the folder of a pipeline, such as npkit/glyphworld/weights/diffusion")
+    parser.add_argument("--model", type=Path, help="a pipeline's folder, such as npkit/glyphworld/weights/diffusion")
     args = parser.parse_args(arguments)
     args.folder.mkdir(parents=True, exist_ok=True)
     painter = load_painter(args.model) if args.model else None

@@ -3,6 +3,7 @@
 `--set images.model=npkit.glyphworld.painter:IdealPainter` paints with it instead of the diffusion model: what a study
 finds with both is no fault of the diffusion model's.
 """
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from types import SimpleNamespace
 
@@ -42,8 +43,9 @@ class IdealPainter(DiffusionPipeline):
         if (height, width) != (SIZE, SIZE):
             raise ValueError(f"the ideal painter paints {SIZE} x {SIZE} pixels, images.height and images.width say "
                              f"{height} x {width}")
-        pictures = np.stack([paint(text, each.initial_seed()) for text, each in zip(prompt, generator, strict=True)])
-        pictures = pictures.astype(np.float32) / 255
+        seeds = [each.initial_seed() for each in generator]
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # numpy lets threads run side by side
+            pictures = np.stack(list(threads.map(paint, prompt, seeds))).astype(np.float32) / 255
         return ImagePipelineOutput(images=torch.from_numpy(pictures).permute(0, 3, 1, 2) if output_type == "pt"
                                    else pictures)
 

@@ -24,7 +24,7 @@ from npkit.glyphworld.people.eye import Eye, save_eye, train_eye
 from npkit.glyphworld.training import autoencoder as codec
 from npkit.glyphworld.training import diffusion
 from npkit.glyphworld.training.dataset import Dataset, load_dataset, render_dataset
-from npkit.glyphworld.training.judges import Schooling, train_judges
+from npkit.glyphworld.training.judges import JUDGES, Schooling, train_judge
 from npkit.glyphworld.training.loop import Machine, OutOfTime
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -157,7 +157,8 @@ def public(work: Work) -> Path:
 def judges(work: Work) -> None:
     painter = votes.load_painter(guidance(work), work.machine)
     cast = votes.load_votes(work.scratch / "votes", work.sizes.vote_chunks, painter, public(work), work.machine)
-    train_judges(render(work), cast, tokenizer(work), work.scratch, work.out, work.sizes.school, work.machine)
+    for name in (*JUDGES, "aesthetic-tiny"):
+        train_judge(name, render(work), cast, tokenizer(work), work.scratch, work.out, work.sizes.school, work.machine)
 
 
 STAGES: dict[str, Callable] = {

@@ -207,15 +207,15 @@ def save_judge(clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
         image_std=[0.5] * 3).save_pretrained(folder)
 
 
-def train_judges(data: Dataset, votes: VoteSet, tokenizer: CLIPTokenizer, folder: Path, out: Path, school: Schooling,
-                 machine: Machine = CPU) -> None:
-    """Write every judge of `JUDGES`, and `aesthetic-tiny` with its head, under `out`; goes on from `folder`."""
-    for name, (population, seed) in JUDGES.items():
-        if not (out / name / "preprocessor_config.json").exists():
-            clip = train_clip(data, tokenizer, folder, school, seed, f"{name}-clip", machine)
-            clip = train_votes(clip, votes, tokenizer, folder, school, population, seed, f"{name}-votes", machine)
-            save_judge(clip, tokenizer, out / name)
-    clip = train_clip(data, tokenizer, folder, school, AESTHETIC_SEED, "aesthetic-clip", machine)
-    head = train_aesthetic(clip, votes, folder, school.aesthetic_steps, machine)
-    save_judge(clip, tokenizer, out / "aesthetic-tiny")
-    save_file(head.cpu().state_dict(), out / "aesthetic-tiny" / "head.safetensors")
+def train_judge(name: str, data: Dataset, votes: VoteSet, tokenizer: CLIPTokenizer, folder: Path, out: Path,
+                school: Schooling, machine: Machine = CPU) -> None:
+    """Write a judge of `JUDGES`, or `aesthetic-tiny` with its head, to `out/name`; goes on from `folder`."""
+    population, seed = JUDGES.get(name, ("public", AESTHETIC_SEED))
+    clip = train_clip(data, tokenizer, folder, school, seed, f"{name}-clip", machine)
+    if name in JUDGES:
+        clip = train_votes(clip, votes, tokenizer, folder, school, population, seed, f"{name}-votes", machine)
+        save_judge(clip, tokenizer, out / name)
+    else:
+        head = train_aesthetic(clip, votes, folder, school.aesthetic_steps, machine)
+        save_judge(clip, tokenizer, out / name)
+        save_file(head.cpu().state_dict(), out / name / "head.safetensors")
