@@ -226,7 +226,7 @@ def test_the_whole_chain_runs_in_toy_sizes(tmp_path, capsys, monkeypatch):
     train.main(arguments)  # nothing is left to do
     card = card_of(tmp_path, monkeypatch)
     assert "| subject recognised, generated, 6 modifiers |" in card
-    assert "| pickscore-tiny-3 agrees with a vote, painted pictures |" in card
+    assert "| pickscore-tiny-3 agrees with a vote, generated pictures |" in card
 
 
 # 4. Measurements -----------------------------------------------------------------------------------------------------

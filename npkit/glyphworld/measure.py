@@ -17,12 +17,12 @@ from scipy.stats import spearmanr
 from transformers import CLIPModel, CLIPTokenizer
 
 from npkit.glyphworld.contact import six_modifiers
-from npkit.glyphworld.corpus import phrase
+from npkit.glyphworld.corpus import generate, phrase
 from npkit.glyphworld.painting.renderer import Picture, Scene, render
 from npkit.glyphworld.people.eye import HEADS, Eye, look, to_signed, train_eye
 from npkit.glyphworld.people.public import utility
 from npkit.glyphworld.people.tastes import populations
-from npkit.glyphworld.people.votes import GROUP, SAMPLING, Painter, VoteSet, load_painter, make_votes
+from npkit.glyphworld.people.votes import GROUP, Painter, VoteSet, ideal_painter, load_painter, make_votes
 from npkit.glyphworld.training import autoencoder as codec
 from npkit.glyphworld.training.dataset import caption, load_dataset, render_dataset
 from npkit.glyphworld.training.diffusion import encode_text
@@ -75,19 +75,26 @@ def recognised(watcher: Eye, pictures: np.ndarray, scenes: list[Scene]) -> float
 
 
 # 2. Renderer, autoencoder, diffusion model ---------------------------------------------------------------------------
-def recognition_rows(watcher: Eye, vae: AutoencoderKL, painter: Painter, num_scenes: int) -> list[Row]:
+BARS = {"rendered": {6: ">= 0.98"}, "decoded": {6: "renders less 0.02"}, "generated": {0: ">= 0.97", 3: ">= 0.90",
+                                                                                    6: ">= 0.85"}}
+
+
+def recognition_rows(watcher: Eye, vae: AutoencoderKL | None, painter: Painter | None, num_scenes: int) -> list[Row]:
     """Subjects recognised in renders, after the autoencoder and in generated pictures, by the number of modifiers."""
-    wanted = {0: ("", "", ">= 0.97"), 3: ("", "", ">= 0.90"), 6: (">= 0.98", "renders less 0.02", ">= 0.85")}
     rows = []
-    for count, bars in wanted.items():
+    for count in (0, 3, 6):
         scenes = scenes_with(count, num_scenes)
         renders = np.stack([picture.pixels for picture in rendered(scenes)])
-        for kind, pictures, bar in zip(("rendered", "decoded", "generated"),
-                                       (renders, decode(vae, renders), painted(scenes, painter)), bars, strict=True):
-            rows.append(Row(f"subject recognised, {kind}, {count} modifiers",
-                            f"{recognised(watcher, pictures, scenes):.3f}", bar, f"n = {num_scenes}"))
-        rows.append(Row(f"autoencoder, {count} modifiers", f"{decibels(renders, decode(vae, renders)):.1f} dB",
-                        ">= 26" if count == 6 else "", f"n = {num_scenes}"))
+        kinds = {"rendered": renders}
+        if vae:
+            kinds["decoded"] = decode(vae, renders)
+        if painter:
+            kinds["generated"] = painted(scenes, painter)
+        rows += [Row(f"subject recognised, {kind}, {count} modifiers", f"{recognised(watcher, pictures, scenes):.3f}",
+                     BARS[kind].get(count, ""), f"n = {num_scenes}") for kind, pictures in kinds.items()]
+        if vae:
+            rows.append(Row(f"autoencoder, {count} modifiers", f"{decibels(renders, kinds['decoded']):.1f} dB",
+                            ">= 26" if count == 6 else "", f"n = {num_scenes}"))
     return rows
 
 
@@ -116,7 +123,7 @@ def presence(scenes: list[Scene]) -> np.ndarray:
     return np.array([[name in scene.modifiers for name in MODIFIERS] for scene in scenes])
 
 
-def detection_rows(watcher: Eye, painter: Painter, num_seeds: int, num_six: int) -> list[Row]:
+def detection_rows(watcher: Eye, kind: str, painter: Painter, num_seeds: int, num_six: int) -> list[Row]:
     """The modifiers detected alone, with the same seeds with and without, and inside prompts of six."""
     known = [scene for count in (1, 6) for scene in scenes_with(count, NUM_KNOWN)]
     pixels = np.stack([picture.pixels for picture in rendered(known)])
@@ -134,8 +141,8 @@ def detection_rows(watcher: Eye, painter: Painter, num_seeds: int, num_six: int)
     found, truth = look(watcher, painted(scenes, painter)).effects >= limits, presence(scenes)
     inside = [(column[there].mean() + 1 - column[~there].mean()) / 2
               for column, there in zip(found.T, truth.T, strict=True)]
-    return [_detection_row("alone", alone, ">= 0.85", f"{num_seeds} seeds each"),
-            _detection_row("among six", inside, ">= 0.70", f"{num_six} prompts")]
+    return [_detection_row(f"alone, {kind}", alone, ">= 0.85", f"{num_seeds} seeds each"),
+            _detection_row(f"among six, {kind}", inside, ">= 0.70", f"{num_six} prompts")]
 
 
 def _detection_row(where: str, accuracy: list[float], wanted: str, how: str) -> Row:
@@ -144,16 +151,15 @@ def _detection_row(where: str, accuracy: list[float], wanted: str, how: str) -> 
                f"{1 - len(missed) / len(MODIFIERS):.3f}", wanted, f"{how}; missed: {', '.join(missed) or 'none'}")
 
 
-def speed_row(painter: Painter, num_pictures: int = 64) -> Row:
+def speed_row(kind: str, painter: Painter, num_pictures: int = 64) -> Row:
     """Seconds of processor time a picture, in batches of 32 on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     started = time.process_time()
-    painter(["a cat, oil painting"] * num_pictures, list(range(num_pictures)))
+    painter(generate(num_pictures, HELD_OUT_SEED), list(range(num_pictures)))
     seconds = (time.process_time() - started) / num_pictures
     torch.set_num_threads(threads)
-    return Row("seconds a picture, one core", f"{seconds:.3f}", "<= 0.05",
-               f"batches of 32, {SAMPLING['num_inference_steps']} steps, guidance distilled")
+    return Row(f"seconds a picture, {kind}, one core", f"{seconds:.3f}", "<= 0.05", "human prompts, batches of 32")
 
 
 # 3. The public -------------------------------------------------------------------------------------------------------
@@ -209,10 +215,10 @@ def judge_rows(weights: Path, cast: dict[str, VoteSet]) -> list[Row]:
             by_judge, by_rater, pairs = agreement(judge(weights / name, votes), votes, population)
             rows.append(Row(f"{name} agrees with a vote, {kind} pictures", f"{by_judge:.3f}",
                             f">= {by_rater:.3f} (a single rater)", f"n = {pairs} pairs, population {population}"))
-        truth = cast["painted"].utilities["public"].ravel()
-        rank = spearmanr(judge(weights / name, cast["painted"]).ravel(), truth).statistic
-        rows.append(Row(f"Spearman of {name} and oracle", f"{rank:.3f}", ">= 0.70" if population == "public" else "",
-                        f"n = {len(truth)} painted"))
+            truth = votes.utilities["public"].ravel()
+            rank = spearmanr(judge(weights / name, votes).ravel(), truth).statistic
+            rows.append(Row(f"Spearman of {name} and oracle, {kind}", f"{rank:.3f}",
+                            ">= 0.70" if population == "public" else "", f"n = {len(truth)}"))
     return rows
 
 
@@ -221,12 +227,17 @@ def measure(scratch: Path, weights: Path, machine: Machine, *, num_renders: int 
             num_scenes: int = 330, num_seeds: int = 16) -> list[Row]:
     """Every line of the model card for the models in `weights`; renders and checkpoints live in `scratch`."""
     watcher = load_watcher(scratch, machine, num_renders, steps)
-    painter, vae = load_painter(weights / "diffusion"), AutoencoderKL.from_pretrained(weights / "diffusion" / "vae")
-    cast = {kind: make_votes(HELD_OUT_SEED + number, brush, weights / "eye")
-            for number, (kind, brush) in enumerate((("rendered", None), ("painted", painter)))}
-    return [*recognition_rows(watcher, vae.eval(), painter, num_scenes),
-            *detection_rows(watcher, painter, num_seeds, num_scenes), speed_row(painter),
-            public_row(weights / "eye", num_scenes), *judge_rows(weights, cast)]
+    painters: dict[str, Painter] = {"rendered": ideal_painter}
+    vae = None
+    if (weights / "diffusion").is_dir():
+        painters["generated"] = load_painter(weights / "diffusion")
+        vae = AutoencoderKL.from_pretrained(weights / "diffusion" / "vae").eval()
+    rows = recognition_rows(watcher, vae, painters.get("generated"), num_scenes)
+    for kind, painter in painters.items():
+        rows += [*detection_rows(watcher, kind, painter, num_seeds, num_scenes), speed_row(kind, painter)]
+    cast = {kind: make_votes(HELD_OUT_SEED + number, painter if kind == "generated" else None, weights / "eye")
+            for number, (kind, painter) in enumerate(painters.items())}
+    return [*rows, public_row(weights / "eye", num_scenes), *judge_rows(weights, cast)]
 
 
 def markdown(rows: list[Row]) -> str:

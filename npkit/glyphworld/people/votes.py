@@ -51,6 +51,11 @@ def load_painter(folder: Path, machine: Machine = CPU) -> Painter:
     return paint
 
 
+def ideal_painter(prompts: list[str], seeds: list[int]) -> np.ndarray:
+    """Pictures by the renderer, which understands every word."""
+    return np.stack(list(map(paint, prompts, seeds)))
+
+
 def sample_group(rng: np.random.Generator) -> tuple[str, list[str], list[Scene]]:
     """A prefix, its prompts and their scenes: no modifier, drawn evenly, and as two people would write it."""
     plain = replace(sample_scene(rng), modifiers=())
@@ -109,6 +114,6 @@ def normalise(eye: Eye, num_pictures: int, seed: int = 1) -> dict[str, tuple[flo
     """
     prompts = generate(num_pictures, seed)
     prefixes = [prompt.partition(",")[0] for prompt in prompts]
-    pictures = np.stack([paint(prompt, number) for number, prompt in enumerate(prompts)])
+    pictures = ideal_painter(prompts, list(range(num_pictures)))
     values = raw_utilities(pictures, prefixes, POPULATIONS, eye)
     return {name: (float(found.mean()), float(found.std())) for name, found in values.items()}
