@@ -390,7 +390,7 @@ def test_generate_takes_policies_as_training_writes_them(tmp_path):
     save_policy(model, tokenizer, tmp_path / "model")
     model, tokenizer = load_policy(tmp_path / "model")
     assert model.generation_config.suppress_tokens == [tokenizer.pad_token_id]
-    wanted = Constraints((("style", any_of("pixel art", "pop art")),), excluded=("8k",))
+    wanted = Constraints((("format", any_of("pixel art", "oil painting")),), excluded=("8k",))
     output = model.generate(**tokenizer(["a fox"], return_tensors="pt"), num_beams=5, max_new_tokens=40,
                             length_penalty=0.0, custom_generate=neurologic_generate(tokenizer, wanted))
     (expected,) = decode(model, tokenizer, ["a fox"], wanted, NeurologicConfig(max_new_tokens=40, beam_size=5))

@@ -33,7 +33,7 @@ text than the one that was typed, "typed" has that.
 def add(verbs) -> None:
     """Add the verb with its options."""
     verb = add_verb(verbs, "optimize", run, SUMMARY,
-                    'npkit optimize "a castle tower" --style "pixel art, pop art" --exclude 8k --out castle.png')
+                    'npkit optimize "a castle tower" --format "pixel art, oil painting" --exclude 8k --out castle.png')
     verb.add_argument("prompt", metavar="PROMPT", help="the plain prompt; - reads one a line from standard input")
     add_profile(verb, "tiny (default), small or paper")
     verb.add_argument("--policy", default="ppo", metavar="ppo|sft|FOLDER", help="which policy writes (default ppo)")

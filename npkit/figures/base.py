@@ -129,7 +129,7 @@ def _show(figure: Figure, picture, x: float, y: float, size: float) -> None:
     if picture is not None:
         width, height = figure.get_size_inches()
         axes = figure.add_axes((x / width, y / height, size / width, size / height))
-        axes.imshow(as_array(picture), interpolation="bicubic")
+        axes.imshow(as_array(picture), interpolation="lanczos")
         axes.set_axis_off()
 
 

@@ -16,7 +16,7 @@ def sights(pictures: Sequence, titles: Sequence[str], seen: Sequence[pd.Series])
     """Draw pictures side by side, under each how sure an eye is of what it sees there (name -> probability)."""
     figure, (above, below) = new_figure(2.1 * len(pictures), 4, 2, len(pictures), squeeze=False)
     for axes, picture, title in zip(above, pictures, titles, strict=True):
-        axes.imshow(as_array(picture), interpolation="bicubic")
+        axes.imshow(as_array(picture), interpolation="lanczos")
         axes.set_axis_off()
         axes.set_title(title, fontsize=9)
     for axes, chances in zip(below, seen, strict=True):

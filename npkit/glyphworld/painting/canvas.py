@@ -58,8 +58,10 @@ def gradient(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
 
 
 def mix(canvas: np.ndarray | float, other: np.ndarray | float, weight: np.ndarray | float) -> np.ndarray:
-    weight = weight[..., None] if np.ndim(weight) == 2 else weight
-    return canvas + (other - canvas) * weight
+    """From `canvas` towards `other` by `weight`, of which one that is 2-D holds for all three colours."""
+    mixed = (other - canvas) * (weight[..., None] if np.ndim(weight) == 2 else weight)
+    mixed += canvas  # in place where it can be: a third of the time that a picture takes goes by here
+    return mixed
 
 
 def blur(canvas: np.ndarray, sigma: float) -> np.ndarray:
@@ -101,7 +103,8 @@ def shifted(layer: np.ndarray, right: int, down: int) -> np.ndarray:
 def shrink(layer: np.ndarray, factor: int) -> np.ndarray:
     """The mean of every block of `factor` x `factor` pixels."""
     side = len(layer) // factor
-    return layer.reshape(side, factor, side, factor, *layer.shape[2:]).mean((1, 3))
+    rows = layer.reshape(side, factor, -1).sum(1)  # one axis after the other: several times faster than both at once
+    return rows.reshape(side, side, factor, *layer.shape[2:]).sum(2) / factor ** 2
 
 
 def enlarge(layer: np.ndarray) -> np.ndarray:
