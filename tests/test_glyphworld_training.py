@@ -224,6 +224,9 @@ def test_the_whole_chain_runs_in_toy_sizes(tmp_path, capsys, monkeypatch):
             names += archive.getnames()
     assert "diffusion/unet/diffusion_pytorch_model.safetensors" in names
     train.main(arguments)  # nothing is left to do
+    train.main([*arguments[:-1], str(tmp_path / "renders alone"), "--without-diffusion"])
+    assert {path.name for path in (tmp_path / "renders alone").iterdir()} == {
+        "eye", "aesthetic-tiny", *judge_training.JUDGES}
     card = card_of(tmp_path, monkeypatch)
     assert "| subject recognised, generated, 6 modifiers |" in card
     assert "| pickscore-tiny-3 agrees with a vote, generated pictures |" in card

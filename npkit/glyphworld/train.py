@@ -6,6 +6,7 @@ it in pieces (`nice -n 15 ... --minutes 30`): eight hours of one core by the sec
 one GPU with 16 cores beside it the whole is meant to take under nine minutes (`--device cuda`; not tried yet).
 """
 import argparse
+import json
 import math
 import os
 import tarfile
@@ -82,6 +83,7 @@ class Work:
     sizes: Sizes
     machine: Machine
     start: Path | None  # an autoencoder whose tensors are taken over where they fit
+    with_diffusion: bool = True  # else no image model is trained, and the judges learn from renders alone
 
 
 # Each stage returns what the later ones need and is done once in a process ------------------------------------------
@@ -146,17 +148,20 @@ def guidance(work: Work) -> Path:
 @cache
 def public(work: Work) -> Path:
     """The folder of the public's eye, with the mean and deviation of its utilities."""
-    folder = work.out / "eye"
-    if not (work.scratch / "normalised").exists():
-        save_eye(eye(work), folder, votes.normalise(eye(work), work.sizes.normalising))
-        (work.scratch / "normalised").touch()
+    folder, kept = work.out / "eye", work.scratch / "normalisation.json"
+    if not kept.exists():
+        draft = kept.with_suffix(".tmp")
+        draft.write_text(json.dumps(votes.normalise(eye(work), work.sizes.normalising)))
+        draft.replace(kept)
+    save_eye(eye(work), folder, json.loads(kept.read_text()))
     return folder
 
 
 @cache
 def judges(work: Work) -> None:
-    painter = votes.load_painter(guidance(work), work.machine)
-    cast = votes.load_votes(work.scratch / "votes", work.sizes.vote_chunks, painter, public(work), work.machine)
+    painter = votes.load_painter(guidance(work), work.machine) if work.with_diffusion else None
+    folder = work.scratch / ("votes" if painter else "votes-rendered")
+    cast = votes.load_votes(folder, work.sizes.vote_chunks, painter, public(work), work.machine)
     for name in (*JUDGES, "aesthetic-tiny"):
         train_judge(name, render(work), cast, tokenizer(work), work.scratch, work.out, work.sizes.school, work.machine)
 
@@ -189,6 +194,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--out", type=Path, default=WEIGHTS, help="where the trained models go")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="cuda trains in bfloat16, in larger batches")
     add("--until", choices=tuple(STAGES), default="judges", help="the last stage of this run")
+    add("--without-diffusion", action="store_true", help="train no image model; the judges see renders alone")
     add("--minutes", type=float, default=math.inf, help="stop then, with everything saved, and exit 0")
     add("--scale", type=float, default=1.0, help="all numbers of steps times this")
     add("--start", type=Path, default=WEIGHTS / "diffusion" / "vae",
@@ -206,9 +212,11 @@ def main(arguments: list[str] | None = None) -> None:
     machine = Machine(args.device, bf16=on_gpu, seconds=60 * args.minutes,
                       processes=len(os.sched_getaffinity(0)) if on_gpu else args.threads)
     sizes = SIZES["toy" if args.toy else args.device].scaled(args.scale)
-    work = Work(args.scratch, args.out, sizes, machine, args.start if args.start.exists() else None)
+    work = Work(args.scratch, args.out, sizes, machine, args.start if args.start.exists() else None,
+                not args.without_diffusion)
+    stages = list(STAGES)[:list(STAGES).index(args.until) + 1]
     try:
-        for name in list(STAGES)[:list(STAGES).index(args.until) + 1]:
+        for name in [name for name in stages if work.with_diffusion or name not in ("denoiser", "guidance")]:
             print(f"stage {name}", flush=True)
             STAGES[name](work)
     except OutOfTime:

@@ -32,6 +32,7 @@ class VoteSet:
     prompts: list[str]  # GROUP a prefix, the prefix itself first
     pictures: np.ndarray  # (groups, GROUP, 96, 96, 3) uint8
     utilities: dict[str, np.ndarray]  # population -> (groups, GROUP)
+    folder: Path = Path()  # that it was read from; what is trained on it keeps its checkpoints there
 
 
 def load_painter(folder: Path, machine: Machine = CPU) -> Painter:
@@ -98,7 +99,7 @@ def load_votes(folder: Path, num_chunks: int, painter: Painter | None, eye_folde
     chunks = [np.load(path) for path in paths]
     texts = ([str(text) for chunk in chunks for text in chunk[name]] for name in ("prefixes", "prompts"))
     return VoteSet(*texts, np.concatenate([chunk["pictures"] for chunk in chunks]),
-                   {name: np.concatenate([chunk[name] for chunk in chunks]) for name in POPULATIONS})
+                   {name: np.concatenate([chunk[name] for chunk in chunks]) for name in POPULATIONS}, folder)
 
 
 def _write(path: Path, votes: VoteSet) -> None:

@@ -131,8 +131,8 @@ def ask(first: Tensor, second: Tensor, generator: torch.Generator) -> Tensor:
     return votes.float().mean(0)
 
 
-def train_votes(clip: CLIPModel, votes: VoteSet, tokenizer: CLIPTokenizer, folder: Path, school: Schooling,
-                population: str, seed: int, name: str, machine: Machine = CPU) -> CLIPModel:
+def train_votes(clip: CLIPModel, votes: VoteSet, tokenizer: CLIPTokenizer, school: Schooling, population: str,
+                seed: int, name: str, machine: Machine = CPU) -> CLIPModel:
     """Go on from `clip` with votes on pairs of pictures; a pair that comes again meets other raters.
 
     Most pairs show one prefix, as PickScore's do. Others show two, each picture judged against its own: they make
@@ -154,8 +154,8 @@ def train_votes(clip: CLIPModel, votes: VoteSet, tokenizer: CLIPTokenizer, folde
         losses = [preference_loss(*scored, ask(*felt, generator)) for scored, felt in zip(judged, true, strict=True)]
         return sum(losses) + WORD_WEIGHT * word_loss(clip, seen, word_ids, present[rows].flatten(0, 1))
 
-    return fit(name, clip, loss_of, folder, steps=school.vote_steps, learning_rate=1e-3, machine=machine, seed=seed,
-               weight_decay=0.05).eval()
+    return fit(name, clip, loss_of, votes.folder, steps=school.vote_steps, learning_rate=1e-3, machine=machine,
+               seed=seed, weight_decay=0.05).eval()
 
 
 # 3. An aesthetic head from ratings -----------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ def rate(utilities: Tensor, noise: float, generator: torch.Generator) -> Tensor:
     return (5 + 1.2 * (utilities + noise * doubt)).clamp(1, 10)
 
 
-def train_aesthetic(clip: CLIPModel, votes: VoteSet, folder: Path, steps: int, machine: Machine = CPU) -> Head:
+def train_aesthetic(clip: CLIPModel, votes: VoteSet, steps: int, machine: Machine = CPU) -> Head:
     """A head that predicts the public's ratings from the image embeddings of `clip`, frozen."""
     flat = torch.from_numpy(votes.pictures).flatten(0, 1)
     with torch.no_grad():
@@ -194,7 +194,7 @@ def train_aesthetic(clip: CLIPModel, votes: VoteSet, folder: Path, steps: int, m
         ratings = rate(utilities[rows], populations()["public"].noise, generator)
         return (head(embeddings[rows]) - ratings).square().mean()
 
-    return fit("aesthetic", head, loss_of, folder, steps=steps, learning_rate=2e-3, machine=machine)
+    return fit("aesthetic-tiny", head, loss_of, votes.folder, steps=steps, learning_rate=2e-3, machine=machine)
 
 
 # 4. All of them ------------------------------------------------------------------------------------------------------
@@ -213,9 +213,9 @@ def train_judge(name: str, data: Dataset, votes: VoteSet, tokenizer: CLIPTokeniz
     population, seed = JUDGES.get(name, ("public", AESTHETIC_SEED))
     clip = train_clip(data, tokenizer, folder, school, seed, f"{name}-clip", machine)
     if name in JUDGES:
-        clip = train_votes(clip, votes, tokenizer, folder, school, population, seed, f"{name}-votes", machine)
+        clip = train_votes(clip, votes, tokenizer, school, population, seed, name, machine)
         save_judge(clip, tokenizer, out / name)
     else:
-        head = train_aesthetic(clip, votes, folder, school.aesthetic_steps, machine)
+        head = train_aesthetic(clip, votes, school.aesthetic_steps, machine)
         save_judge(clip, tokenizer, out / name)
         save_file(head.cpu().state_dict(), out / name / "head.safetensors")
