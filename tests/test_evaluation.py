@@ -170,6 +170,15 @@ def test_reward_hacking_counts_prefixes_where_the_judge_is_fooled():
     assert found.correlation == pytest.approx(1 / 3)  # by hand: Pearson of the ranks (3, 3, 3, 1) and (2, 4, 2, 2)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_policy_that_adds_nothing_has_no_rank_correlation():
+    rows = pd.DataFrame([(f"p{i}", variant, "", 0, judge, float(i)) for judge in ("pickscore", "oracle")
+                         for i in range(4) for variant in ("prefix", "sft+beam")],
+                        columns=["prefix", "variant", "prompt", "seed", "judge", "score"])
+    found = evaluation.reward_hacking(rows, "sft+beam")
+    assert (found.share, found.n) == (0, 4) and np.isnan(found.correlation)
+
+
 def test_lengths_count_the_words_added(rows):
     found = evaluation.lengths(rows, "words")
     assert len(found) == 4 * 7

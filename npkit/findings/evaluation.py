@@ -164,9 +164,14 @@ class Hacking(NamedTuple):
 
 
 def reward_hacking(rows: pd.DataFrame, variant: str, judge: str = "pickscore", oracle: str = "oracle") -> Hacking:
-    """Compare a variant's gains in the eyes of a judge with its gains in the eyes of the oracle, prefix by prefix."""
+    """Compare a variant's gains in the eyes of a judge with its gains in the eyes of the oracle, prefix by prefix.
+
+    The rank correlation is nan where all gains are alike, as those of a policy that adds nothing.
+    """
     judged, true = gains(rows, judge)[variant], gains(rows, oracle)[variant]
-    return Hacking(float(((judged > 0) & (true < 0)).mean()), float(spearmanr(judged, true).statistic), len(judged))
+    varies = judged.nunique() > 1 and true.nunique() > 1
+    rank = float(spearmanr(judged, true).statistic) if varies else float("nan")
+    return Hacking(float(((judged > 0) & (true < 0)).mean()), rank, len(judged))
 
 
 def lengths(rows: pd.DataFrame, judge: str) -> pd.DataFrame:
