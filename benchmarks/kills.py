@@ -27,7 +27,9 @@ from npkit.training import checkpoints
 SETTINGS = ("data.num_prompts=400", "data.ppo_share=0.3", "policy.num_layers=2", "policy.hidden_size=64",
             "policy.num_heads=2", "sft.num_epochs=4", "sft.learning_rate=5e-3", "sft.save_steps=1",
             "ppo.num_updates=6", "ppo.episodes_per_update=16", "ppo.minibatch_size=8", "ppo.num_ppo_epochs=2",
-            "ppo.max_new_tokens=12", "ppo.save_updates=1", "ppo.reward_judge=oracle",  # reads the prompt: no pictures
+            "ppo.max_new_tokens=12", "ppo.save_updates=1", "ppo.reward_judge=oracle",
+            "judges.oracle.kind=text_function", "judges.oracle.head=",  # reads the prompt: no pictures
+            "judges.oracle.model=npkit.glyphworld.people.public:liked_words",
             "runtime.num_threads=1", "runtime.device=cpu")
 CONTEXT = multiprocessing.get_context("fork")  # the imports are paid once
 

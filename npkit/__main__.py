@@ -13,6 +13,10 @@ from npkit.errors import NotebookFailed, NpkitError
 VERBS = (run, train, status, optimize, report, compare, cache)
 CLOSED_PIPE = 141  # what a shell calls a program that lost its reader: 128 + SIGPIPE
 
+# Before torch is imported, here and in the kernels: its threads wait for each other after every operation. Where they
+# spin instead of giving up their core, anything else that runs on the machine makes a training many times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 def build_parser() -> Parser:
     """Return the parser of every verb; each sets `function`, which takes the arguments and returns an exit code."""

@@ -66,17 +66,18 @@ def as_typed(answer: "Optimized | Refused") -> dict[str, str]:
 
 
 # 1. Prompts ----------------------------------------------------------------------------------------------------------
-def optimize(prompts: Sequence[str], policy: Policy, constraints: Constraints, profile: Profile,
+def optimize(prompts: Sequence[str], policy: Policy, wishes: Callable[[str], Constraints], profile: Profile,
              advice: str = "") -> list[Optimized]:
-    """Return every prompt continued by `policy` under `constraints`, without pictures; one not to be taken raises.
+    """Return every prompt continued by `policy` under its constraints, without pictures; one not to be taken raises.
 
-    `advice` is added to what is said where the clauses do not fit into the new tokens.
+    `wishes` returns a prompt's constraints, such as `npkit.wishes.Wishes`; `advice` is added to what is said where the
+    clauses do not fit into the new tokens.
     """
     model, tokenizer = policy
     texts = list(map(tidied, prompts))
     check_lengths(texts, policy, profile)
     try:
-        decoded = decode_as_set(model, tokenizer, texts, constraints, profile.neurologic)
+        decoded = decode_as_set(model, tokenizer, texts, list(map(wishes, texts)), profile.neurologic)
     except ClausesTooLong as error:
         raise ClausesTooLong(f"{error}{advice}") from error
     return [Optimized(text, found.prompt, found.certificate, found.logprob, typed=differing(typed, text))
@@ -95,11 +96,11 @@ def check_lengths(texts: Sequence[str], policy: Policy, profile: Profile) -> Non
     encode_with_room(model, tokenizer, texts, profile.neurologic.max_new_tokens)
 
 
-def optimize_each(prompts: Sequence[str], policy: Policy, constraints: Constraints, profile: Profile,
+def optimize_each(prompts: Sequence[str], policy: Policy, wishes: Callable[[str], Constraints], profile: Profile,
                   advice: str = "") -> list[Optimized | Refused]:
     """Return what `optimize` does, and why for each prompt that it does not take; the others are decoded in batches."""
-    checked = [check(prompt, policy, constraints, profile) for prompt in prompts]
-    return map_those(str, lambda taken: _halving(taken, policy, constraints, profile, advice), checked)
+    checked = [check(prompt, policy, wishes, profile) for prompt in prompts]
+    return map_those(str, lambda taken: _halving(taken, policy, wishes, profile, advice), checked)
 
 
 def map_those(kind: type, function: Callable[[list], Sequence], items: Sequence) -> list:
@@ -109,7 +110,7 @@ def map_those(kind: type, function: Callable[[list], Sequence], items: Sequence)
     return [next(made) if isinstance(item, kind) else item for item in items]
 
 
-def check(prompt: str, policy: Policy, constraints: Constraints, profile: Profile) -> str | Refused:
+def check(prompt: str, policy: Policy, wishes: Callable[[str], Constraints], profile: Profile) -> str | Refused:
     """Return the prompt as it was typed, or why it cannot be taken, as far as that is known before decoding."""
     try:
         text = tidied(prompt)
@@ -119,7 +120,7 @@ def check(prompt: str, policy: Policy, constraints: Constraints, profile: Profil
         check_lengths([text], policy, profile)
     except NpkitError as error:
         return Refused(text, str(error), differing(prompt, text))
-    present = certify(constraints, text).violations
+    present = certify(wishes(text), text).violations
     return Refused(text, f"the prompt itself contains the excluded {present[0]!r}", differing(prompt, text)
                    ) if present else prompt
 
@@ -136,10 +137,11 @@ def _halving(prompts: list[str], *arguments) -> list[Optimized | Refused]:
     return _halving(prompts[:middle], *arguments) + _halving(prompts[middle:], *arguments)
 
 
-def with_prices(found: Sequence[Optimized], policy: Policy, constraints: Constraints,
+def with_prices(found: Sequence[Optimized], policy: Policy, wishes: Callable[[str], Constraints],
                 profile: Profile) -> list[Optimized]:
     """Return `found` with what each clause costs, by decoding without it."""
-    return [replace(each, prices=prices(*policy, each.prompt, constraints, profile.neurologic)) for each in found]
+    return [replace(each, prices=prices(*policy, each.prompt, wishes(each.prompt), profile.neurologic))
+            for each in found]
 
 
 def trained_policy(run: Run, name: str) -> Policy:

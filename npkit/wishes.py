@@ -1,5 +1,7 @@
 """Wishes: what a user types, prompts and phrases, tidied and made into constraints over the study's default ones."""
+import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -8,6 +10,7 @@ from npkit.neurologic import Constraints, default_clauses, find, merge
 from npkit.study.profiles import Profile
 from npkit.text import keywords
 from npkit.text.characters import tidy
+from npkit.text.keywords import Keywords
 
 ORDINARY = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F) if chr(code).isalnum()}  # full-width: Ａ to A
 
@@ -30,19 +33,45 @@ def tidied_phrases(phrases: Sequence[str]) -> list[str]:
     return list(map(tidied, [phrases] if isinstance(phrases, str) else phrases))
 
 
-def constraints_for(profile: Profile, user: Mapping[str, Sequence[str]], require: Sequence[str] = (),
-                    exclude: Sequence[str] = (), *, seed: int | None) -> Constraints:
-    """Return the user's wishes over the default clauses drawn with `seed`; no defaults where it is None."""
-    config, defaults = profile.neurologic, {}
-    user = {category: tidied_phrases(phrases) for category, phrases in user.items()}
+@dataclass(frozen=True)
+class Wishes:
+    """What a user asks for, over default clauses: called with a prompt, the constraints of its completion.
+
+    The default clauses are drawn anew for each prompt, from `seed` and its text: so no result hangs on one draw, and a
+    prompt's clauses do not depend on the others beside it.
+    """
+    user: Mapping[str, Sequence[str]]  # category -> phrases, any of which will do
+    require: Sequence[str]
+    exclude: Sequence[str]
+    allowed: Keywords  # that may be drawn
+    per_category: int  # how many of them form a default clause
+    seed: int | None   # None: no default clauses
+
+    @property
+    def asked(self) -> list[str]:
+        """Every phrase that the user wants."""
+        return [*self.require, *(phrase for phrases in self.user.values() for phrase in phrases)]
+
+    def __call__(self, prompt: str) -> Constraints:
+        defaults = {}
+        if self.seed is not None:
+            rng = np.random.default_rng((self.seed, zlib.crc32(prompt.encode())))
+            defaults = default_clauses(self.allowed, self.per_category, rng, self.exclude, self.asked)
+        return merge(defaults, self.user, self.require, self.exclude)
+
+
+def read_wishes(profile: Profile, user: Mapping[str, Sequence[str]] | None = None, require: Sequence[str] = (),
+                exclude: Sequence[str] = (), *, seed: int | None) -> Wishes:
+    """Return a user's wishes, tidied; of living artists only those that the user names are not excluded."""
+    config = profile.neurologic
+    user = {category: tidied_phrases(phrases) for category, phrases in (user or {}).items()}
     require, exclude = tidied_phrases(require), tidied_phrases(exclude)
     words = keywords.load(config.keywords)
-    asked = [*require, *(phrase for phrases in user.values() for phrase in phrases)]
+    wishes = Wishes(user, require, exclude, keywords.select(words, config.block, config.living_artists),
+                    config.keywords_per_category, seed)
     if not config.living_artists:
-        exclude = [*exclude, *(row.phrase for rows in words.values() for row in rows
-                               if row.living_artist and not any(find(row.phrase, phrase) for phrase in asked))]
-    if seed is not None:
-        allowed = keywords.select(words, config.block, config.living_artists)
-        rng = np.random.default_rng(seed)
-        defaults = default_clauses(allowed, config.keywords_per_category, rng, exclude, asked)
-    return merge(defaults, user, require, exclude)
+        unasked = [row.phrase for rows in words.values() for row in rows
+                   if row.living_artist and not any(find(row.phrase, phrase) for phrase in wishes.asked)]
+        wishes = replace(wishes, exclude=[*exclude, *unasked])
+    wishes("")  # what contradicts itself is said now
+    return wishes

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+REWARDED_FOR_WORDS = ["ppo.reward_judge=oracle", "judges.oracle.kind=text_function", "judges.oracle.head=",
+                      "judges.oracle.model=npkit.glyphworld.people.public:liked_words"]  # PPO that needs no pictures
 
 
 def pytest_collection_modifyitems(items):

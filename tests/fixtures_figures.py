@@ -62,9 +62,13 @@ def of_corpora(word: str) -> dict[Callable, Callable[[], Figure]]:
     """Return the examples of notebooks 00, 01 and 05, and the sheet of pictures."""
     shares = {"style": 0.2, f"vibe {word}": 0.7}
     words = pd.DataFrame({"rule": word, "part": ["prefix", "completion"] * 4, "words": range(8)})
-    modifiers = pd.DataFrame([(category, f"{word} {number % 2}", number) for category in glyphworld.CATEGORY_COLORS
-                              for number in range(4)], columns=["category", "modifier", "gain"])
-    loads = pd.DataFrame({"load": [0, 0, 1, 1], "utility": [0.1, 0.2, 0.3, 0.1]})
+    modifiers = pd.DataFrame([(f"kind {category}", f"{word} {number % 2}", f"subject {number // 4}", number)
+                              for category in range(6) for number in range(8)],
+                             columns=["category", "modifier", "subject", "gain"])
+    sight = pd.Series([0.9, 0.2], [word, "none"])
+    likings = pd.DataFrame([[0.1, -1.2], [0.3, 0.4]], ["plant", word], ["8k", "vivid"])
+    tastes = pd.DataFrame([(f"{word} - b", f"drawing {number}", number, number - 1, number + 0.5)
+                           for number in range(3)], columns=["comparison", "tastes", "mean", "low", "high"])
     oracle = pd.DataFrame({"variant": ["prefix", word] * 4, "oracle": range(8)})
     costs = pd.DataFrame({"clauses": [0, 0, 1, 1], "logprob": [-3.0, -4.0, -8.0, -7.0]})
     return {
@@ -72,8 +76,10 @@ def of_corpora(word: str) -> dict[Callable, Callable[[], Figure]]:
         data.popularity: partial(data.popularity, {word: [100, 10, 1], "b": [300, 20, 0]}),
         data.lengths_by_rule: partial(data.lengths_by_rule, words),
         data.leakage: partial(data.leakage, {word: 0.4, "b": 0.0}),
+        glyphworld.sights: partial(glyphworld.sights, PICTURES[:2], [word, "b"], [sight, sight]),
+        glyphworld.likings: partial(glyphworld.likings, likings),
         glyphworld.modifier_gains: partial(glyphworld.modifier_gains, modifiers),
-        glyphworld.load_curve: partial(glyphworld.load_curve, loads),
+        glyphworld.across_tastes: partial(glyphworld.across_tastes, tastes),
         glyphworld.vote_curve: partial(glyphworld.vote_curve, [-1.0, 0.3, 2.0], 0.5),
         glyphworld.oracle_by_variant: partial(glyphworld.oracle_by_variant, oracle),
         neurologic.states: partial(neurologic.states, [(word, "art"), ("art", "nouveau")]),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import REWARDED_FOR_WORDS, ROOT
 from safetensors.torch import load_file
 
 from npkit.__main__ import main
@@ -20,12 +21,11 @@ from npkit.study.profiles import parse_settings
 from npkit.text import corpus, policy
 from npkit.training import assembly, processes
 
-ROOT = Path(__file__).parent.parent
 SETTINGS = ["data.num_prompts=500", "data.ppo_share=0.3", "policy.num_layers=2", "policy.hidden_size=32",
             "policy.num_heads=2", "sft.num_epochs=3", "sft.learning_rate=5e-3", "sft.save_steps=2",
             "ppo.num_updates=4", "ppo.episodes_per_update=16", "ppo.minibatch_size=8", "ppo.num_ppo_epochs=2",
-            "ppo.max_new_tokens=8", "ppo.save_updates=1", "ppo.reward_judge=oracle", "runtime.num_threads=1",
-            "runtime.device=cpu"]
+            "ppo.max_new_tokens=8", "ppo.save_updates=1", "runtime.num_threads=1", "runtime.device=cpu",
+            *REWARDED_FOR_WORDS]
 OPTIONS = [word for setting in SETTINGS for word in ("--set", setting)]
 
 

@@ -300,3 +300,11 @@ def test_module_and_exit_code_from_the_shell():
 def test_every_notebook_exists():
     from npkit.study.runner import NOTEBOOKS
     assert {stage.notebook for stage in STAGES.values()} <= {path.stem for path in NOTEBOOKS.glob("*.ipynb")}
+
+
+@pytest.mark.parametrize(("before", "after"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_how_threads_wait_is_decided_before_torch_is_there(before, after):
+    variables = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | before
+    code = "import os, sys, npkit.__main__; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], env=variables, check=True, capture_output=True, text=True)
+    assert found.stdout.split() == [after, "False"]

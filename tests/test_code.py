@@ -27,7 +27,7 @@ def keys():
     code.code_of.cache_clear()
     found = {stage: open_run(stage, "tiny").key for stage in STAGES}
     scores = {name: code.code_of(f"npkit.scoring.{name}").digest for name in ("images", "judges")}
-    return found | scores | {"oracle": code.digest_of_function("npkit.glyphworld.raters:oracle")}
+    return found | scores | {"oracle": code.digest_of_function("npkit.glyphworld.people.public:oracle")}
 """
 PRINT = KEYS + "print(json.dumps(keys()))"
 EACH = KEYS + """
@@ -58,7 +58,7 @@ CHANGES = {"npkit/text/corpus.py": AFTER_DATA,
            "npkit/findings/stats.py": {"glyphworld", "evaluation"},
            "npkit/scoring/judges.py": JUDGED,
            "npkit/scoring/images.py": JUDGED | {"glyphworld", "images"},
-           "npkit/glyphworld/raters.py": AFTER_PPO | {"glyphworld", "oracle"},
+           "npkit/glyphworld/people/public.py": AFTER_PPO | {"glyphworld", "oracle"},
            "npkit/glyphworld/corpus.py": {*STAGES, "oracle"},
            "npkit/wishes.py": DECODED,
            "npkit/optimize.py": set(),

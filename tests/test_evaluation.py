@@ -11,7 +11,8 @@ from npkit.errors import NpkitError
 from npkit.findings import evaluation
 
 PREFIXES = ["a cat", "a dog", "a fox", "an owl"]
-ADDED = {"prefix": "", "human": ", moody", "sft": ", oil, 8k", "sft+nl": ", a, b", "ppo": ", a, b, c", "ppo+nl": ", a"}
+ADDED = {"prefix": "", "human": ", moody", "sft": ", oil, 8k", "sft+beam": ", oil", "sft+nl": ", a, b",
+         "ppo": ", a, b, c", "ppo+beam": ", a, b", "ppo+nl": ", a"}
 
 
 class WordCount:
@@ -68,15 +69,19 @@ def test_too_few_prefixes_say_what_to_change(dataset):
         evaluation.test_prefixes(dataset, 4, seed=0)
 
 
-def test_prompts_of_all_six_variants(dataset):
-    decoded = pd.DataFrame({"prefix": ["a fox", "a cat"] * 2, "variant": ["sft+nl"] * 2 + ["ppo+nl"] * 2,
-                            "completion": [", s1", ", s2", ", p1", ", p2"]})
+def test_prompts_of_all_variants(dataset):
+    decoded = pd.DataFrame([(prefix, f"{name}+{way}", f", {name} {way} {number}") for name in ("sft", "ppo")
+                            for way in ("beam", "nl") for number, prefix in enumerate(("a fox", "a cat"), 1)],
+                           columns=["prefix", "variant", "completion"])
     samplers = {"sft": lambda prefixes: [", x"] * len(prefixes), "ppo": lambda prefixes: [""] * len(prefixes)}
     prompts = evaluation.prompts_for_variants(["a cat", "a fox"], dataset, samplers, decoded)
     assert tuple(prompts) == evaluation.VARIANTS
     assert prompts == {"prefix": ["a cat", "a fox"], "human": ["a cat, moody", "a fox, ink"],
-                       "sft": ["a cat, x", "a fox, x"], "sft+nl": ["a cat, s2", "a fox, s1"],
-                       "ppo": ["a cat", "a fox"], "ppo+nl": ["a cat, p2", "a fox, p1"]}
+                       "sft": ["a cat, x", "a fox, x"],
+                       "sft+beam": ["a cat, sft beam 2", "a fox, sft beam 1"],
+                       "sft+nl": ["a cat, sft nl 2", "a fox, sft nl 1"],
+                       "ppo": ["a cat", "a fox"], "ppo+beam": ["a cat, ppo beam 2", "a fox, ppo beam 1"],
+                       "ppo+nl": ["a cat, ppo nl 2", "a fox, ppo nl 1"]}
 
 
 def test_a_prefix_that_was_not_decoded_names_the_notebook():
@@ -87,7 +92,7 @@ def test_a_prefix_that_was_not_decoded_names_the_notebook():
 
 def test_one_row_per_prefix_variant_seed_and_judge(rows):
     assert list(rows) == ["prefix", "variant", "prompt", "seed", "judge", "score"]
-    assert len(rows) == 4 * 6 * 2 * 2
+    assert len(rows) == 4 * 8 * 2 * 2
     assert not rows.duplicated(["prefix", "variant", "seed", "judge"]).any()
     one = rows.query("prefix == 'a fox' and variant == 'sft' and judge == 'aesthetic' and seed == 1")
     assert one["score"].item() == pytest.approx(0.4 + ord("f") + 1)
@@ -99,7 +104,7 @@ def test_variants_of_a_prefix_share_a_seed_and_groups_of_prefixes_do_not(prompts
     rows = evaluation.evaluate(prompts, PREFIXES, WordCount(), seeds=[10, 20])
     seeds = rows.groupby("prefix")["seed"].agg(lambda seeds: sorted(set(seeds)))
     assert seeds.to_dict() == {"a cat": [10, 20], "a dog": [10, 20], "a fox": [10, 20], "an owl": [11, 21]}
-    assert (rows.groupby(["prefix", "seed"]).size() == 6 * 2).all()
+    assert (rows.groupby(["prefix", "seed"]).size() == 8 * 2).all()
 
 
 def test_picture_seeds_of_different_studies_never_meet():
@@ -126,7 +131,7 @@ def test_scores_are_paired_by_prefix_and_averaged_over_seeds(rows):
 
 def test_gains_are_differences_of_the_same_prefix(rows):
     # Unpaired, the letters of the prefixes would spread the aesthetic differences by tens.
-    assert np.allclose(evaluation.gains(rows, "aesthetic"), [[0.1, 0.2, 0.2, 0.3, 0.1]] * 4)
+    assert np.allclose(evaluation.gains(rows, "aesthetic"), [[0.1, 0.2, 0.1, 0.2, 0.3, 0.2, 0.1]] * 4)
     assert np.allclose(evaluation.gains(rows, "words", baseline="sft")["ppo"], 1)
 
 
@@ -165,9 +170,18 @@ def test_reward_hacking_counts_prefixes_where_the_judge_is_fooled():
     assert found.correlation == pytest.approx(1 / 3)  # by hand: Pearson of the ranks (3, 3, 3, 1) and (2, 4, 2, 2)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_policy_that_adds_nothing_has_no_rank_correlation():
+    rows = pd.DataFrame([(f"p{i}", variant, "", 0, judge, float(i)) for judge in ("pickscore", "oracle")
+                         for i in range(4) for variant in ("prefix", "sft+beam")],
+                        columns=["prefix", "variant", "prompt", "seed", "judge", "score"])
+    found = evaluation.reward_hacking(rows, "sft+beam")
+    assert (found.share, found.n) == (0, 4) and np.isnan(found.correlation)
+
+
 def test_lengths_count_the_words_added(rows):
     found = evaluation.lengths(rows, "words")
-    assert len(found) == 4 * 5
+    assert len(found) == 4 * 7
     assert (found["words_added"] == found["gain"]).all()
 
 
@@ -213,6 +227,6 @@ def test_the_table_prints_within_120_columns(rows):
 def test_a_judge_that_sees_no_difference_is_called_constant(rows):
     rows.loc[rows["judge"] == "words", "score"] = 7.0
     text = evaluation.text_table(evaluation.results_table(rows, np.random.default_rng(0), samples=100))
-    assert text.count("constant") == 5
+    assert text.count("constant") == 7
     assert "Constant: the judge scores every variant alike." in text
     assert "+0.0000" not in text

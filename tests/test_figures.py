@@ -45,7 +45,7 @@ def texts(figure: figures.Figure) -> list[str]:
 def test_variants_differ_in_colour_and_in_marker():
     assert tuple(figures.VARIANT_STYLE) == evaluation.VARIANTS
     for values in zip(*figures.VARIANT_STYLE.values(), strict=True):
-        assert len(set(values)) == 6
+        assert len(set(values)) == 8
 
 
 def test_a_figure_shows_itself_and_leaves_the_settings_alone():
@@ -163,8 +163,8 @@ def test_a_training_without_a_critic_has_no_panel_for_it():
 # Every figure: one style, and people's text as they wrote it ---------------------------------------------------------
 STRANGE = "$5 \\frac 🦊風 {x"  # a formula that is none, and characters that DejaVu Sans lacks
 STAND_IN = "$5\\frac[foxface,U+98A8]{x"
-SHOW_NO_TEXT = {drawn.resampled_means, figures.sft.temperatures, figures.ppo.clipping, figures.glyphworld.load_curve,
-                figures.glyphworld.vote_curve, figures.neurologic.price}
+SHOW_NO_TEXT = {drawn.resampled_means, figures.sft.temperatures, figures.ppo.clipping, figures.glyphworld.vote_curve,
+                figures.neurologic.price}
 EXAMPLES = examples("moody")
 
 

@@ -21,7 +21,7 @@ from npkit.scoring.images import ImageModel
 from npkit.study.profiles import PolicyConfig, load_profile
 from npkit.text.characters import tidy
 from npkit.text.policy import build_policy, fits, load_policy, save_policy, train_tokenizer
-from npkit.wishes import constraints_for, tidied
+from npkit.wishes import read_wishes, tidied
 
 TEXTS = ["a castle tower, pixel art, moody, highly detailed", "a fox, oil painting, greg rutkowski, close up"] * 5
 
@@ -72,12 +72,12 @@ def test_prices_on_request(folder, capsys):
 
 def test_living_artists_are_left_out():
     profile = load_profile("tiny", {"neurologic.living_artists": False, "neurologic.block": "^warhol|vivid"})
-    constraints = constraints_for(profile, {}, exclude=["8k"], seed=0)
+    constraints = read_wishes(profile, exclude=["8k"], seed=0)("a fox")
     assert constraints.excluded == ("8k", "greg rutkowski")
-    drawn = {literal.phrase for seed in range(20) for _, clause in constraints_for(profile, {}, seed=seed).wanted
+    drawn = {literal.phrase for seed in range(20) for _, clause in read_wishes(profile, seed=seed)("a fox").wanted
              for literal in clause}
     assert "alphonse mucha" in drawn and "andy warhol" in drawn and not {"greg rutkowski", "vivid"} & drawn
-    named = constraints_for(profile, {"artist": ["Greg Rutkowski"]}, seed=None)
+    named = read_wishes(profile, {"artist": ["Greg Rutkowski"]}, seed=None)("a fox")
     assert named.excluded == () and named.wanted[0][0] == "artist"
 
 
@@ -163,7 +163,7 @@ def test_one_prompt_that_decoding_refuses_costs_no_other(folder, monkeypatch):
     prompts = [f"a fox {number}" for number in range(8)]
     prompts[2], prompts[7] = "a bad fox", "another bad one"
     profile = load_profile("tiny", {"neurologic.beam_size": 2, "neurologic.max_new_tokens": 4})
-    answers = optimize_each(prompts, load_policy(folder), constraints_for(profile, {}, seed=None), profile)
+    answers = optimize_each(prompts, load_policy(folder), read_wishes(profile, seed=None), profile)
     assert [each.prompt for each in answers] == prompts
     assert [each.error for each in answers if isinstance(each, Refused)] == [f"no text for {prompts[index]}"
                                                                             for index in (2, 7)]
@@ -194,7 +194,7 @@ def test_prompts_and_phrases_are_tidied_alike(text, found):
     assert tidied(text) == found
     if found:
         profile = load_profile("tiny")
-        constraints = constraints_for(profile, {"style": [text]}, [text + " one"], [text + " two"], seed=None)
+        constraints = read_wishes(profile, {"style": [text]}, [text + " one"], [text + " two"], seed=None)("")
         assert constraints.wanted[0][1].literals[0].phrase == found
         assert constraints.wanted[1][1].literals[0].phrase == found + " one"
         assert constraints.excluded == (found + " two",)
@@ -202,7 +202,7 @@ def test_prompts_and_phrases_are_tidied_alike(text, found):
 
 
 def test_a_string_is_one_phrase():
-    constraints = constraints_for(load_profile("tiny"), {"style": "pixel art"}, "two cats", "8k", seed=None)
+    constraints = read_wishes(load_profile("tiny"), {"style": "pixel art"}, "two cats", "8k", seed=None)("")
     assert [[literal.phrase for literal in clause] for _, clause in constraints.wanted] == [["pixel art"], ["two cats"]]
     assert constraints.excluded == ("8k",)
 
@@ -263,22 +263,23 @@ def test_what_is_missing_is_said(capsys, tmp_path, monkeypatch, words, sentence)
     assert sentence in capsys.readouterr().err
 
 
-def test_defaults_are_drawn_by_seed_and_own_words_are_allowed():
+def test_defaults_are_drawn_by_seed_and_prompt_and_own_words_are_allowed():
     profile = load_profile("tiny")
-    first, again, other = (constraints_for(profile, {"style": ["my own style"]}, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (read_wishes(profile, {"style": ["my own style"]}, seed=seed)("a fox") for seed in (0, 0, 1))
     assert first == again != other
+    assert read_wishes(profile, {"style": ["my own style"]}, seed=0)("a cat") != first
     assert [category for category, _ in first.wanted] == ["style", "artist", "format", "perspective", "booster", "vibe"]
     assert [len(clause) for _, clause in first.wanted] == [1, 5, 5, 5, 5, 5]
-    assert constraints_for(profile, {}, seed=None).wanted == ()
+    assert read_wishes(profile, seed=None)("a fox").wanted == ()
 
 
 def test_every_default_clause_is_met_by_any_policy(folder):
     profile = load_profile("tiny", {"neurologic.beam_size": 2})
-    constraints = constraints_for(profile, {}, exclude=["8k"], seed=3)
-    for found in optimize(["a fox", "two cats on the moon"], load_policy(folder), constraints, profile):
+    wishes = read_wishes(profile, exclude=["8k"], seed=3)
+    for found in optimize(["a fox", "two cats on the moon"], load_policy(folder), wishes, profile):
         assert found.certificate.holds and len(found.certificate.clauses) == 6
     with pytest.raises(NpkitError, match="prefix is empty"):
-        optimize([" "], load_policy(folder), constraints, profile)
+        optimize([" "], load_policy(folder), wishes, profile)
 
 
 @pytest.fixture(scope="module")
@@ -337,8 +338,8 @@ def test_scores_name_each_prompt_once_and_say_what_the_oracle_means(folder, pain
     assert re.findall(r"^scores of (.*), plain -> optimised$", printed, re.MULTILINE) == ["'a fox'", "'a castle'"]
     assert re.search(r"oracle +-4\.000 -> ", printed)
     assert printed.splitlines()[-1] == (
-        "  (oracle: The mean utility of the pictures that each prompt paints; -4 where it names no subject that "
-        "GlyphWorld knows.)")
+        "  (oracle: The simulated public's true utility of each picture; -4 for a prefix that names no subject of "
+        "GlyphWorld.)")
 
 
 @pytest.mark.parametrize(("name", "kind"), [

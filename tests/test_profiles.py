@@ -78,7 +78,7 @@ def test_tiny_needs_no_hub():
     profile = load_profile("tiny")
     folders = [profile.images.model, *(judge.model for judge in profile.judges if judge.kind != "text_function")]
     assert profile.policy.pretrained == ""
-    assert all(name.startswith("npkit/") for name in folders)
+    assert all(name.startswith(("npkit/", "npkit.")) for name in folders)
 
 
 def test_settings_change_only_what_they_name():

@@ -1,6 +1,6 @@
 """Study: every notebook executed on a small study, the artifacts judged, then everything once more with them in place.
 
-PPO is rewarded by the oracle, which judges words and needs no pictures: a gain that a few updates reach for certain.
+PPO is rewarded by a judge that reads words and needs no pictures: a gain that a few updates reach for certain.
 `make study` runs the whole tiny study, with pictures in PPO.
 """
 import json
@@ -10,7 +10,7 @@ import sys
 
 import anatomy
 import pytest
-from conftest import ROOT
+from conftest import REWARDED_FOR_WORDS, ROOT
 
 from npkit.__main__ import main
 from npkit.study.artifacts import STAGES, open_run
@@ -18,8 +18,7 @@ from npkit.study.profiles import parse_settings
 
 SETTINGS = ["data.num_prompts=8000", "data.ppo_share=0.1", "sft.num_epochs=2", "ppo.num_updates=40",
             "ppo.episodes_per_update=32", "ppo.minibatch_size=16", "ppo.learning_rate=3e-4",
-            "ppo.vf_learning_rate=1e-3", "ppo.reward_judge=oracle", "evaluation.num_prefixes=48",
-            "runtime.num_threads=1"]
+            "ppo.vf_learning_rate=1e-3", "evaluation.num_prefixes=48", "runtime.num_threads=1", *REWARDED_FOR_WORDS]
 OPTIONS = [word for setting in SETTINGS for word in ("--set", setting)]
 pytestmark = pytest.mark.slow
 

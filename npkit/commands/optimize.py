@@ -13,10 +13,10 @@ from npkit.errors import NpkitError
 from npkit.text.keywords import CATEGORIES
 
 if TYPE_CHECKING:
-    from npkit.neurologic import Constraints
     from npkit.optimize import Optimized, Refused
     from npkit.scoring.rewards import Scorer
     from npkit.study.artifacts import Run
+    from npkit.wishes import Wishes
 
 SUMMARY = """Optimise one prompt, or one a line from standard input.
 
@@ -33,7 +33,7 @@ text than the one that was typed, "typed" has that.
 def add(verbs) -> None:
     """Add the verb with its options."""
     verb = add_verb(verbs, "optimize", run, SUMMARY,
-                    'npkit optimize "a castle tower" --style "pixel art, pop art" --exclude 8k --out castle.png')
+                    'npkit optimize "a castle tower" --format "pixel art, oil painting" --exclude 8k --out castle.png')
     verb.add_argument("prompt", metavar="PROMPT", help="the plain prompt; - reads one a line from standard input")
     add_profile(verb, "tiny (default), small or paper")
     verb.add_argument("--policy", default="ppo", metavar="ppo|sft|FOLDER", help="which policy writes (default ppo)")
@@ -85,12 +85,12 @@ def advice_on_defaults(args: argparse.Namespace) -> str:
     return f"; the clauses of {', '.join(drawn)} are default ones, which --no-defaults leaves out, and {room}"
 
 
-def read_wishes(args: argparse.Namespace, run: "Run") -> "Constraints":
-    """Return the constraints of the command line."""
-    from npkit.wishes import constraints_for
+def wishes_of(args: argparse.Namespace, run: "Run") -> "Wishes":
+    """Return the wishes of the command line."""
+    from npkit.wishes import read_wishes
     user = {category: phrases(category, getattr(args, category)) for category in CATEGORIES}
-    return constraints_for(run.config, user, args.require, phrases("exclude", args.exclude),
-                           seed=None if args.no_defaults else args.seed)
+    return read_wishes(run.config, user, args.require, phrases("exclude", args.exclude),
+                       seed=None if args.no_defaults else args.seed)
 
 
 # 2. The verb ---------------------------------------------------------------------------------------------------------
@@ -108,10 +108,10 @@ def run(args: argparse.Namespace) -> int:
     if run.config.runtime.num_threads:  # a small policy: threads that share one prompt mostly wait for each other
         torch.set_num_threads(run.config.runtime.num_threads if len(lines) > 1 else 1)
     out = engine.check_out(args.out, len(lines)) if args.out is not None else None
-    constraints = read_wishes(args, run)
+    wishes = wishes_of(args, run)
     policy = engine.trained_policy(study, args.policy)
     answer = engine.optimize_each if args.prompt == "-" else engine.optimize
-    options = {"policy": policy, "constraints": constraints, "profile": run.config}
+    options = {"policy": policy, "wishes": wishes, "profile": run.config}
     answers = engine.map_those(str, partial(answer, **options, advice=advice_on_defaults(args)), lines)
     if args.prices:
         answers = engine.map_those(engine.Optimized, partial(engine.with_prices, **options), answers)

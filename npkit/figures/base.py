@@ -24,7 +24,7 @@ from npkit.figures.lettering import Canvas, installed_families, wrap
 
 
 class VariantStyle(NamedTuple):
-    """How a variant looks in every figure: colour (Okabe and Ito's colour-blind safe set) and marker."""
+    """How a variant looks in every figure: colour (Okabe and Ito's colour-blind safe set, two of Tol's) and marker."""
     color: str
     marker: str
 
@@ -33,8 +33,10 @@ VARIANT_STYLE = {
     "prefix": VariantStyle("#7A7A7A", "o"),
     "human": VariantStyle("#009E73", "s"),
     "sft": VariantStyle("#56B4E9", "^"),
+    "sft+beam": VariantStyle("#332288", "<"),
     "sft+nl": VariantStyle("#0072B2", "v"),
     "ppo": VariantStyle("#E69F00", "D"),
+    "ppo+beam": VariantStyle("#882255", "P"),
     "ppo+nl": VariantStyle("#D55E00", ">"),
 }
 SIDE_LINE = 0.16  # inches of a line of a row title
@@ -127,7 +129,7 @@ def _show(figure: Figure, picture, x: float, y: float, size: float) -> None:
     if picture is not None:
         width, height = figure.get_size_inches()
         axes = figure.add_axes((x / width, y / height, size / width, size / height))
-        axes.imshow(as_array(picture), interpolation="bicubic")
+        axes.imshow(as_array(picture), interpolation="lanczos")
         axes.set_axis_off()
 
 

@@ -32,7 +32,7 @@ def gain_forest(table: pd.DataFrame) -> Figure:
     """Draw each variant's gain over the prefix with its 95 % interval, one panel a judge (`results_table`)."""
     chosen = table[table["variant"] != "prefix"]
     judges = chosen["judge"].unique()
-    figure, panels = new_figure(1 + 2.5 * len(judges), 3, 1, len(judges), sharey=True, squeeze=False)
+    figure, panels = new_figure(1 + 2.5 * len(judges), 3.6, 1, len(judges), sharey=True, squeeze=False)
     for axes, judge in zip(panels.flat, judges, strict=True):
         rows = chosen[chosen["judge"] == judge]
         for place, row in enumerate(rows.itertuples()):
@@ -50,7 +50,7 @@ def gain_forest(table: pd.DataFrame) -> Figure:
 def win_rates(contrasts: pd.DataFrame) -> Figure:
     """Draw how often the first variant of each pair beats the second, one panel a judge (`contrast_table`)."""
     judges = contrasts["judge"].unique()
-    figure, panels = new_figure(1.6 + 2.4 * len(judges), 2.6, 1, len(judges), sharey=True, sharex=True, squeeze=False)
+    figure, panels = new_figure(1.6 + 2.4 * len(judges), 3.3, 1, len(judges), sharey=True, sharex=True, squeeze=False)
     for axes, judge in zip(panels.flat, judges, strict=True):
         rows = contrasts[contrasts["judge"] == judge]
         for place, row in enumerate(rows.itertuples()):

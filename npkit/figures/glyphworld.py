@@ -1,41 +1,65 @@
-"""Figures of notebook 00_glyphworld: what words do to pictures, and how raters judge them."""
+"""Figures of notebook 00_glyphworld: what words do to pictures, what an eye sees there, and what is liked."""
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import seaborn
 
-from npkit.figures.base import INK, MUTED, VARIANT_STYLE, Figure, new_figure, scatter_in_rows, styled
+from npkit.figures.base import MUTED, VARIANT_STYLE, Figure, as_array, new_figure, scatter_in_rows, styled
 
-CATEGORY_COLORS = dict(zip(("style", "artist", "format", "perspective", "booster", "vibe"),
-                           ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"), strict=True))
+SUBJECT_COLORS = ("#0072B2", "#D55E00")  # of two subjects that are compared
+DRAWING_STYLES = tuple(VARIANT_STYLE[name] for name in ("sft+nl", "ppo", "human"))  # of three drawings of tastes
 
 
 @styled
-def modifier_gains(table: pd.DataFrame) -> Figure:
-    """Draw what each modifier alone adds to the utility, a panel a category (columns category, modifier, gain)."""
-    figure, panels = new_figure(10, 4.6, 2, 3, sharex=True)
-    for axes, (category, color) in zip(panels.flat, CATEGORY_COLORS.items(), strict=True):
-        rows = table[table["category"] == category]
-        order = rows.groupby("modifier")["gain"].mean().sort_values(ascending=False).index
-        seaborn.pointplot(rows, x="gain", y="modifier", order=order, color=color, linestyle="none", marker="o",
-                          markersize=4, errorbar=("ci", 95), seed=0, err_kws={"linewidth": 1.2}, ax=axes)
-        axes.axvline(0, color=MUTED, lw=1, ls="--", zorder=0)
-        axes.set(title=category, xlabel="", ylabel="")
-        axes.tick_params(axis="y", labelsize=8, length=0)
-    figure.supxlabel("utility gained over the plain scene, mean and 95 % interval over scenes")
+def sights(pictures: Sequence, titles: Sequence[str], seen: Sequence[pd.Series]) -> Figure:
+    """Draw pictures side by side, under each how sure an eye is of what it sees there (name -> probability)."""
+    figure, (above, below) = new_figure(2.1 * len(pictures), 4, 2, len(pictures), squeeze=False)
+    for axes, picture, title in zip(above, pictures, titles, strict=True):
+        axes.imshow(as_array(picture), interpolation="lanczos")
+        axes.set_axis_off()
+        axes.set_title(title, fontsize=9)
+    for axes, chances in zip(below, seen, strict=True):
+        axes.barh(range(len(chances)), chances.to_numpy(), color=VARIANT_STYLE["sft"].color, height=0.8)
+        for row, name in enumerate(chances.index):
+            axes.text(0.02, row, name, va="center", fontsize=8.5)
+        axes.set(xlim=(0, 1), xticks=(0, 0.5, 1), yticks=(), ylim=(len(chances) - 0.5, -0.5))
+        axes.tick_params(axis="x", labelsize=8)
+    figure.supxlabel("the eye's probability that it is there", fontsize=9)
     return figure
 
 
 @styled
-def load_curve(table: pd.DataFrame) -> Figure:
-    """Draw utility against the number of modifiers: scenes as points, means with intervals (columns load, utility)."""
-    figure, axes = new_figure(7, 3.2)
-    scatter_in_rows(table, x="load", y="utility", color=MUTED, size=2.2, alpha=0.5, jitter=0.25, ax=axes, zorder=1)
-    seaborn.pointplot(table, x="load", y="utility", color=VARIANT_STYLE["ppo+nl"].color, errorbar=("ci", 95), seed=0,
-                      ax=axes, zorder=2)
-    axes.axhline(0, color=INK, lw=0.8, ls="--", zorder=0)
-    axes.set(xlabel="number of modifiers", ylabel="utility")
+def likings(table: pd.DataFrame) -> Figure:
+    """Draw how much each effect (columns) is liked by what was asked for (rows) as a map of colours."""
+    figure, axes = new_figure(10, 1.9 + 0.25 * len(table))
+    reach = float(table.abs().to_numpy().max())
+    seaborn.heatmap(table, cmap="RdBu_r", vmin=-reach, vmax=reach, linewidths=0.4, ax=axes,
+                    xticklabels=1, yticklabels=1, cbar_kws={"label": "liking", "pad": 0.01})
+    axes.tick_params(length=0, labelsize=8)
+    axes.set(xlabel="", ylabel="")
+    return figure
+
+
+@styled
+def modifier_gains(table: pd.DataFrame) -> Figure:
+    """Draw what each modifier alone adds to the utility of each subject, a panel a category.
+
+    Columns category, modifier, subject and gain; the bars are intervals over pictures.
+    """
+    figure, panels = new_figure(10, 5.6, 2, 3, sharex=True)
+    palette = dict(zip(table["subject"].unique(), SUBJECT_COLORS, strict=True))
+    for axes, category in zip(panels.flat, table["category"].unique(), strict=True):
+        rows = table[table["category"] == category]
+        order = rows.groupby("modifier")["gain"].mean().sort_values(ascending=False).index
+        seaborn.pointplot(rows, x="gain", y="modifier", hue="subject", order=order, palette=palette, linestyle="none",
+                          markers=["o", "D"], markersize=4, dodge=0.3, errorbar=("ci", 95), seed=0,
+                          err_kws={"linewidth": 1.2}, legend=axes is panels.flat[0], ax=axes)
+        axes.axvline(0, color=MUTED, lw=1, ls="--", zorder=0)
+        axes.set(title=category, xlabel="", ylabel="")
+        axes.tick_params(axis="y", labelsize=8, length=0)
+    seaborn.move_legend(panels.flat[0], "best", title=None)
+    figure.supxlabel("utility gained over the plain picture, mean and 95 % interval over pictures")
     return figure
 
 
@@ -61,5 +85,26 @@ def oracle_by_variant(table: pd.DataFrame) -> Figure:
     scatter_in_rows(table, **options, size=2.8, alpha=0.6, jitter=0.22, ax=axes, zorder=1)
     seaborn.boxplot(table, **options, width=0.5, fill=False, showfliers=False, linewidth=1.2, ax=axes, zorder=2)
     axes.set(xlabel="oracle: mean utility of the pictures that the prompt paints", ylabel="")
+    axes.grid(False, axis="y")
+    return figure
+
+
+@styled
+def across_tastes(table: pd.DataFrame) -> Figure:
+    """Draw each comparison's mean and interval under several drawings of tastes.
+
+    Columns comparison, tastes (the drawing's name), mean, low and high.
+    """
+    comparisons, drawings = list(table["comparison"].unique()), list(table["tastes"].unique())
+    figure, axes = new_figure(8, 0.8 + 0.5 * len(comparisons))
+    for number, (drawing, style) in enumerate(zip(drawings, DRAWING_STYLES, strict=True)):
+        rows = table[table["tastes"] == drawing]
+        y = [comparisons.index(name) + 0.2 * (number - (len(drawings) - 1) / 2) for name in rows["comparison"]]
+        axes.errorbar(rows["mean"], y, xerr=[rows["mean"] - rows["low"], rows["high"] - rows["mean"]], fmt=style.marker,
+                      color=style.color, markersize=5, lw=1.3, label=drawing)
+    axes.axvline(0, color=MUTED, lw=1, ls="--", zorder=0)
+    axes.set_yticks(range(len(comparisons)), comparisons)
+    axes.set(xlabel="difference in utility, mean and 95 % interval", ylim=(len(comparisons) - 0.5, -0.5))
+    axes.legend(title="tastes", loc="center left", bbox_to_anchor=(1, 0.5))
     axes.grid(False, axis="y")
     return figure

@@ -71,7 +71,7 @@ def training_curves(rows: Sequence[Mapping[str, float]] | pd.DataFrame, num_upda
     if "eval/score" in table:
         panels[0, 0].plot(table["update"], table["eval/score"], "D", color=VARIANT_STYLE["sft+nl"].color, ms=5,
                           label="held-out prefixes")
-        panels[0, 0].legend()
+        panels[0, 0].legend(loc="lower right")
     if samples is not None and len(samples):
         write_samples(panels.flat[len(curves)], samples[samples["update"] == samples["update"].max()])
     return figure

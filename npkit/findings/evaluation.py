@@ -1,4 +1,4 @@
-"""Evaluation: the six variants on the same test prefixes and picture seeds, judged, and compared prefix by prefix."""
+"""Evaluation: the eight variants on the same test prefixes and picture seeds, judged, and compared prefix by prefix."""
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from npkit.scoring.images import ImageModel  # for type hints only: these import torch, a table needs none
     from npkit.scoring.rewards import Scorer
 
-VARIANTS = ("prefix", "human", "sft", "sft+nl", "ppo", "ppo+nl")
-PAPER_AESTHETIC = dict(zip(VARIANTS, (5.64, 5.92, 6.02, 6.05, 6.22, 6.27), strict=True))  # recalled: to confirm
-PAPER_GAPS = {("ppo+nl", "human"): 0.35, ("ppo+nl", "ppo"): 0.05}  # confirmed: section 3.3
-CONTRASTS = (("ppo", "sft"), ("ppo", "human"), ("ppo+nl", "human"), ("ppo+nl", "ppo"))
-GROUP = 16  # prefixes painted from one seed: with six variants 96 pictures, three full batches of `tiny`
+VARIANTS = ("prefix", "human", "sft", "sft+beam", "sft+nl", "ppo", "ppo+beam", "ppo+nl")
+DECODED = ("beam", "nl")  # by notebook 05: the likeliest completion, and the likeliest under the default clauses
+# The scores are recalled, to confirm; the gaps are confirmed: section 3.3
+PAPER_AESTHETIC = {"prefix": 5.64, "human": 5.92, "sft": 6.02, "sft+nl": 6.05, "ppo": 6.22, "ppo+nl": 6.27}
+PAPER_GAPS = {("ppo+nl", "human"): 0.35, ("ppo+nl", "ppo"): 0.05}
+CONTRASTS = (("ppo", "sft"), ("ppo+beam", "sft+beam"), ("ppo+nl", "ppo+beam"), ("ppo+nl", "ppo"), ("ppo", "human"),
+             ("ppo+nl", "human"))
+GROUP = 16  # prefixes painted from one seed: with eight variants 128 pictures, four full batches of `tiny`
 Sampler = Callable[[Sequence[str]], list[str]]  # prefixes -> completions
 Fits = Callable[[Sequence[str]], list[bool]]
 
@@ -64,12 +67,12 @@ def prompts_for_variants(prefixes: Sequence[str], dataset: Dataset, samplers: Ma
     """Return variant -> one prompt for each prefix.
 
     `samplers` maps "sft" and "ppo" to `policy.generate` with everything but the prefixes filled in; `decoded` is the
-    table of notebook 05 with the prompts of "sft+nl" and "ppo+nl".
+    table of notebook 05 with the prompts of each policy's `DECODED` variants, "sft+nl" being one.
     """
     prompts = {"prefix": list(prefixes), "human": human_prompts(dataset, prefixes)}
     for variant, sample in samplers.items():
         prompts[variant] = [prefix + completion for prefix, completion in zip(prefixes, sample(prefixes), strict=True)]
-        prompts[f"{variant}+nl"] = decoded_prompts(decoded, f"{variant}+nl", prefixes)
+        prompts |= {f"{variant}+{way}": decoded_prompts(decoded, f"{variant}+{way}", prefixes) for way in DECODED}
     return {variant: prompts[variant] for variant in VARIANTS}
 
 
@@ -161,9 +164,14 @@ class Hacking(NamedTuple):
 
 
 def reward_hacking(rows: pd.DataFrame, variant: str, judge: str = "pickscore", oracle: str = "oracle") -> Hacking:
-    """Compare a variant's gains in the eyes of a judge with its gains in the eyes of the oracle, prefix by prefix."""
+    """Compare a variant's gains in the eyes of a judge with its gains in the eyes of the oracle, prefix by prefix.
+
+    The rank correlation is nan where all gains are alike, as those of a policy that adds nothing.
+    """
     judged, true = gains(rows, judge)[variant], gains(rows, oracle)[variant]
-    return Hacking(float(((judged > 0) & (true < 0)).mean()), float(spearmanr(judged, true).statistic), len(judged))
+    varies = judged.nunique() > 1 and true.nunique() > 1
+    rank = float(spearmanr(judged, true).statistic) if varies else float("nan")
+    return Hacking(float(((judged > 0) & (true < 0)).mean()), rank, len(judged))
 
 
 def lengths(rows: pd.DataFrame, judge: str) -> pd.DataFrame:

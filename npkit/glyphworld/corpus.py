@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from npkit.glyphworld.effects import CATEGORIES, ORDER
-from npkit.glyphworld.pairs import CATEGORY_OF, affinity
-from npkit.glyphworld.renderer import Scene
-from npkit.glyphworld.vocabulary import COLOURS, PLACES, SUBJECTS
+from npkit.glyphworld.painting.renderer import Scene
+from npkit.glyphworld.people.pairs import affinity
+from npkit.glyphworld.vocabulary import CATEGORIES, CATEGORY_OF, COLOURS, MODIFIERS, PLACES, SUBJECTS
 
 OPENERS = ("a", "a", "a", "the", "one", "portrait of a", "picture of a", "image of a", "scene with a")
 ADJECTIVES = ("lonely", "tiny", "giant", "lovely", "strange", "quiet", "proud", "wild", "forgotten", "sleeping",
@@ -49,8 +48,8 @@ def parse(prompt: str) -> Scene | None:
     subject = _first(tuple(SUBJECTS), text)
     if subject is None:
         return None
-    modifiers = tuple(name for name in ORDER if _pattern((name,)).search(text))
-    plain = _pattern(ORDER).sub("", text)  # the "white" of "white background" is no colour of the subject
+    modifiers = tuple(dict.fromkeys(_pattern(MODIFIERS).findall(text)))  # in the order in which they are written
+    plain = _pattern(MODIFIERS).sub("", text)  # the "white" of "white background" is no colour of the subject
     return Scene(subject, modifiers, _first(tuple(COLOURS), plain), _first(tuple(PLACES), plain))
 
 
@@ -79,14 +78,14 @@ def choose_modifiers(num_prompts: int, rng: np.random.Generator) -> list[tuple[s
     """For each prompt 0 to 8 modifiers, drawn by popularity; a third of the writers also mind what goes together."""
     counts = rng.choice(len(MODIFIERS_SHARE), num_prompts, p=MODIFIERS_SHARE)
     taste = rng.choice((0.0, 2.0), num_prompts, p=(0.67, 0.33))[:, None]
-    affinities = np.array([[affinity(one, other) for other in ORDER] for one in ORDER])
-    odds = np.tile(np.log([_popularity()[name] for name in ORDER]), (num_prompts, 1))
+    affinities = np.array([[affinity(one, other) for other in MODIFIERS] for one in MODIFIERS])
+    odds = np.tile(np.log([_popularity()[name] for name in MODIFIERS]), (num_prompts, 1))
     chosen = np.empty((num_prompts, counts.max(initial=0)), int)
     for slot in range(chosen.shape[1]):  # Gumbel noise makes the largest one a draw by the odds
         chosen[:, slot] = (odds + rng.gumbel(size=odds.shape)).argmax(1)
         odds += taste * affinities[chosen[:, slot]]
         odds[np.arange(num_prompts), chosen[:, slot]] = -np.inf
-    return [tuple(ORDER[index] for index in row[:count]) for row, count in zip(chosen, counts, strict=True)]
+    return [tuple(MODIFIERS[index] for index in row[:count]) for row, count in zip(chosen, counts, strict=True)]
 
 
 @cache

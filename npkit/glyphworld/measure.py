@@ -1,44 +1,38 @@
 """Measure GlyphWorld: `python -m npkit.glyphworld.measure` prints the model card's table of what the weights can do.
 
-An eye that is used nowhere else is trained on rendered pictures and looks at generated ones. Everything is drawn from
-seeds that no training has seen.
+A watcher, an eye of another width and seed than the public's, trained on renders alone and used nowhere else, looks at
+rendered, decoded and generated pictures. Everything is drawn from seeds that no training has seen.
 """
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
+from scipy.ndimage import maximum_filter, uniform_filter
 from scipy.stats import spearmanr
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import CLIPModel, CLIPTokenizer
 
-from npkit.glyphworld.corpus import phrase, prefix_of
-from npkit.glyphworld.dataset import load_dataset, render_dataset
-from npkit.glyphworld.diffusion import encode_text, to_tensor
-from npkit.glyphworld.effects import ORDER
-from npkit.glyphworld.judge_training import (
-    GROUP,
-    SAMPLING,
-    Painter,
-    VoteSet,
-    embed_pictures,
-    embed_texts,
-    flat,
-    load_painter,
-    make_votes,
-    temperature,
-)
-from npkit.glyphworld.raters import POPULATIONS, oracle
-from npkit.glyphworld.renderer import Scene
-from npkit.glyphworld.training import fit
-from npkit.glyphworld.vocabulary import SUBJECTS
+from npkit.glyphworld.contact import six_modifiers
+from npkit.glyphworld.corpus import generate, phrase
+from npkit.glyphworld.painting.renderer import Picture, Scene, render
+from npkit.glyphworld.people.eye import HEADS, Eye, look, to_signed, train_eye
+from npkit.glyphworld.people.public import utility
+from npkit.glyphworld.people.tastes import populations
+from npkit.glyphworld.people.votes import GROUP, Painter, VoteSet, ideal_painter, load_painter, make_votes
+from npkit.glyphworld.training import autoencoder as codec
+from npkit.glyphworld.training.dataset import caption, load_dataset, render_dataset
+from npkit.glyphworld.training.diffusion import encode_text
+from npkit.glyphworld.training.judges import JUDGES, embed_pictures, embed_texts, temperature
+from npkit.glyphworld.training.loop import Machine
+from npkit.glyphworld.vocabulary import MODIFIERS
 
-HELD_OUT_SEED = 1_000_000  # even: a chunk of rendered groups; the next one of painted groups
-NUM_HELD_OUT = 2_000  # rendered pictures on which the eye's thresholds are set
+HELD_OUT_SEED = 1_000_000
+WATCHER = {"width": 32, "seed": 99, "name": "watcher"}
+NUM_KNOWN = 600  # renders with one modifier, and with six, on which its thresholds are set
 DETECTED = 0.75  # balanced accuracy from which on a modifier counts as detected
 
 
@@ -51,123 +45,149 @@ class Row:
     how: str
 
 
-# 1. The eye ----------------------------------------------------------------------------------------------------------
-class Eye(nn.Module):
-    """A small convolutional network that names a picture's subject and which of the 48 modifiers it sees."""
-
-    def __init__(self):
-        super().__init__()
-        def block(channels: int, out: int, stride: int) -> list[nn.Module]:
-            return [nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.GroupNorm(8, out), nn.SiLU()]
-        self.trunk = nn.Sequential(
-            *block(3, 32, 2), *block(32, 64, 2), *block(64, 64, 1), *block(64, 128, 2), *block(128, 128, 1),
-            nn.AdaptiveAvgPool2d(4), nn.Flatten())
-        self.subject, self.modifiers = nn.Linear(2048, len(SUBJECTS)), nn.Linear(2048, len(ORDER))
-
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.trunk(pictures)
-        return self.subject(features), self.modifiers(features)
+def load_watcher(scratch: Path, machine: Machine, num_renders: int = 20_000, steps: int = 1_500) -> Eye:
+    """The watcher, trained on renders of its own; both are kept in `scratch`."""
+    render_dataset(scratch / "measured", num_renders, machine, seed=HELD_OUT_SEED)
+    return train_eye(load_dataset(scratch / "measured", num_renders), scratch, steps, machine=machine, **WATCHER)
 
 
-def labels(rows: list[dict]) -> tuple[Tensor, Tensor]:
-    """Index of the subject (n,) and presence of each modifier (n, 48) of the dataset's rows."""
-    subjects = torch.tensor([list(SUBJECTS).index(row["subject"]) for row in rows])
-    present = torch.tensor([[float(name in row["modifiers"]) for name in ORDER] for row in rows])
-    return subjects, present
+# 1. Scenes to look at ------------------------------------------------------------------------------------------------
+def scenes_with(count: int, num_scenes: int) -> list[Scene]:
+    """Held-out scenes with one modifier each of `count` categories, six of them at most."""
+    rng = np.random.default_rng((HELD_OUT_SEED, count))
+    drawn = [six_modifiers(rng) for _ in range(num_scenes)]
+    return [replace(scene, modifiers=tuple(rng.permutation(scene.modifiers)[:count])) for scene in drawn]
 
 
-def train_eye(pictures: np.ndarray, rows: list[dict], folder: Path, steps: int) -> Eye:
-    """An eye trained on all rendered pictures but the last NUM_HELD_OUT."""
-    torch.manual_seed(0)
-    eye, (subjects, present) = Eye(), labels(rows)
-
-    def loss_of(generator: torch.Generator) -> Tensor:
-        chosen = torch.randint(len(rows) - NUM_HELD_OUT, (128,), generator=generator).sort().values
-        by_subject, by_modifier = eye(to_tensor(pictures[chosen.numpy()]))
-        return cross_entropy(by_subject, subjects[chosen]) + \
-            10 * binary_cross_entropy_with_logits(by_modifier, present[chosen])
-
-    return fit("eye", eye, loss_of, folder, steps=steps, learning_rate=3e-3, weight_decay=0.05, ema=0.99).eval()
+def rendered(scenes: list[Scene]) -> list[Picture]:
+    return [render(scene, np.random.default_rng((HELD_OUT_SEED, number))) for number, scene in enumerate(scenes)]
 
 
-@torch.no_grad()
-def look(eye: Eye, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Names of the subjects seen (n,) and logits of the modifiers (n, 48)."""
-    by_subject, by_modifier = (torch.cat(parts) for parts in zip(
-        *(eye(to_tensor(pictures[start:start + 200])) for start in range(0, len(pictures), 200)), strict=True))
-    return np.array(list(SUBJECTS))[by_subject.argmax(1)], by_modifier.numpy()
+def painted(scenes: list[Scene], painter: Painter) -> np.ndarray:
+    rng = np.random.default_rng(HELD_OUT_SEED)
+    return painter([caption(scene, rng) for scene in scenes], list(range(HELD_OUT_SEED, HELD_OUT_SEED + len(scenes))))
 
 
-def thresholds(logits: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """For each modifier the logit that parts rendered pictures with and without it best, by balanced accuracy."""
+def recognised(watcher: Eye, pictures: np.ndarray, scenes: list[Scene]) -> float:
+    """The share of pictures whose subject the watcher names."""
+    seen = look(watcher, pictures).subject.argmax(1)
+    return float(np.mean([HEADS["subject"][index] == scene.subject for index, scene in zip(seen, scenes, strict=True)]))
+
+
+# 2. Renderer, autoencoder, diffusion model ---------------------------------------------------------------------------
+BARS = {"rendered": {6: ">= 0.98"}, "decoded": {6: "renders less 0.02"}, "generated": {0: ">= 0.97", 3: ">= 0.90",
+                                                                                    6: ">= 0.85"}}
+
+
+def recognition_rows(watcher: Eye, vae: AutoencoderKL | None, painter: Painter | None, num_scenes: int) -> list[Row]:
+    """Subjects recognised in renders, after the autoencoder and in generated pictures, by the number of modifiers."""
+    rows = []
+    for count in (0, 3, 6):
+        scenes = scenes_with(count, num_scenes)
+        renders = np.stack([picture.pixels for picture in rendered(scenes)])
+        kinds = {"rendered": renders}
+        if vae:
+            kinds["decoded"] = decode(vae, renders)
+        if painter:
+            kinds["generated"] = painted(scenes, painter)
+        rows += [Row(f"subject recognised, {kind}, {count} modifiers", f"{recognised(watcher, pictures, scenes):.3f}",
+                     BARS[kind].get(count, ""), f"n = {num_scenes}") for kind, pictures in kinds.items()]
+        if vae:
+            rows.append(Row(f"autoencoder, {count} modifiers", f"{decibels(renders, kinds['decoded']):.1f} dB",
+                            ">= 26" if count == 6 else "", f"n = {num_scenes}"))
+    return rows
+
+
+def decode(vae: AutoencoderKL, pictures: np.ndarray) -> np.ndarray:
+    """Pictures after the autoencoder, (n, 96, 96, 3) uint8."""
+    parts = [codec.reconstruct(vae, to_signed(part)) for part in torch.from_numpy(pictures).split(50)]
+    return ((torch.cat(parts) + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+
+
+def decibels(pictures: np.ndarray, others: np.ndarray) -> float:
+    error = (pictures.astype(float) - others).reshape(len(pictures), -1)
+    return float(np.mean(10 * np.log10(255 ** 2 / (error ** 2).mean(1))))
+
+
+def thresholds(seen: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """For each modifier the probability (48,) that parts rendered pictures with and without it best."""
     best = []
-    for column, truth in zip(logits.T, present.T > 0.5, strict=True):
-        candidates = np.quantile(column, np.linspace(0.5, 0.999, 200))
+    for column, truth in zip(seen.T, present.T, strict=True):
+        candidates = np.unique(np.quantile(column, np.linspace(0.3, 0.999, 200)))
         accuracy = [(column[truth] >= one).mean() + (column[~truth] < one).mean() for one in candidates]
         best.append(candidates[int(np.argmax(accuracy))])
     return np.array(best)
 
 
-def eye_row(seen: np.ndarray, subjects: Tensor, present: Tensor) -> Row:
-    """How often the eye names the subject of a rendered plain picture: more cannot be expected of painted ones."""
-    plain = (present.sum(1) == 0).numpy()
-    right = seen[plain] == np.array(list(SUBJECTS))[subjects][plain]
-    return Row("the eye itself: subject, rendered plain scene", f"{right.mean():.3f}", "", f"n = {len(right)} held out")
+def presence(scenes: list[Scene]) -> np.ndarray:
+    return np.array([[name in scene.modifiers for name in MODIFIERS] for scene in scenes])
 
 
-# 2. The diffusion model ----------------------------------------------------------------------------------------------
-def subject_row(eye: Eye, painter: Painter, num_pictures: int) -> Row:
-    """How often the eye names the subject of a picture painted from a plain prefix."""
-    rng = np.random.default_rng(HELD_OUT_SEED)
-    names = [list(SUBJECTS)[index % len(SUBJECTS)] for index in range(num_pictures)]
-    prompts = [prefix_of(Scene(name), rng) for name in names]
-    seen, _ = look(eye, painter(prompts, list(range(num_pictures))))
-    right = seen == np.array(names)
-    worst = sorted(SUBJECTS, key=lambda name: right[np.array(names) == name].mean())[:4]
-    return Row("subject recognised, plain prefix", f"{right.mean():.3f}", ">= 0.80",
-               f"n = {num_pictures} painted; hardest: {', '.join(worst)}")
+def detection_rows(watcher: Eye, kind: str, painter: Painter, num_seeds: int, num_six: int) -> list[Row]:
+    """The modifiers detected alone, with the same seeds with and without, and inside prompts of six."""
+    known = [scene for count in (1, 6) for scene in scenes_with(count, NUM_KNOWN)]
+    pixels = np.stack([picture.pixels for picture in rendered(known)])
+    limits = thresholds(look(watcher, pixels).effects, presence(known))
+    plain, rng = scenes_with(0, num_seeds), np.random.default_rng(HELD_OUT_SEED)
+    prefixes = [caption(scene, rng) for scene in plain]
+    seeds = list(range(num_seeds))
+    without = look(watcher, painter(prefixes, seeds)).effects >= limits
+    alone = []
+    for index, name in enumerate(MODIFIERS):
+        pictures = painter([f"{prefix}, {phrase(name, rng)}" for prefix in prefixes], seeds)
+        found = look(watcher, pictures).effects[:, index] >= limits[index]
+        alone.append((found.mean() + 1 - without[:, index].mean()) / 2)
+    scenes = scenes_with(6, num_six)
+    found, truth = look(watcher, painted(scenes, painter)).effects >= limits, presence(scenes)
+    inside = [(column[there].mean() + 1 - column[~there].mean()) / 2
+              for column, there in zip(found.T, truth.T, strict=True)]
+    return [_detection_row(f"alone, {kind}", alone, ">= 0.85", f"{num_seeds} seeds each"),
+            _detection_row(f"among six, {kind}", inside, ">= 0.70", f"{num_six} prompts")]
 
 
-def modifier_accuracy(eye: Eye, painter: Painter, limits: np.ndarray, num_seeds: int) -> np.ndarray:
-    """Balanced accuracy (48,) of "the modifier is seen" on pictures painted with it and, same seeds, without it."""
-    rng = np.random.default_rng(HELD_OUT_SEED)
-    prefixes = [prefix_of(Scene(list(SUBJECTS)[rng.integers(len(SUBJECTS))]), rng) for _ in range(num_seeds)]
-    seeds = list(range(HELD_OUT_SEED, HELD_OUT_SEED + num_seeds))
-    without = look(eye, painter(prefixes, seeds))[1] >= limits
-    accuracy = []
-    for index, name in enumerate(ORDER):
-        painted = painter([f"{prefix}, {phrase(name, rng)}" for prefix in prefixes], seeds)
-        found = look(eye, painted)[1][:, index] >= limits[index]
-        accuracy.append((found.mean() + 1 - without[:, index].mean()) / 2)
-    return np.array(accuracy)
+def _detection_row(where: str, accuracy: list[float], wanted: str, how: str) -> Row:
+    missed = [f"{name} {value:.2f}" for name, value in zip(MODIFIERS, accuracy, strict=True) if value < DETECTED]
+    return Row(f"modifiers detected {where} (balanced accuracy >= {DETECTED})",
+               f"{1 - len(missed) / len(MODIFIERS):.3f}", wanted, f"{how}; missed: {', '.join(missed) or 'none'}")
 
 
-def modifier_row(accuracy: np.ndarray, num_seeds: int) -> Row:
-    """The share of the modifiers that are detected, and which are not."""
-    missed = [f"{name} {value:.2f}" for name, value in zip(ORDER, accuracy, strict=True) if value < DETECTED]
-    share = (accuracy >= DETECTED).mean()
-    return Row(f"modifiers detected (balanced accuracy >= {DETECTED})", f"{share:.3f}", ">= 0.80",
-               f"48 modifiers x {num_seeds} seeds, with and without; missed: {', '.join(missed) or 'none'}")
-
-
-def speed_row(painter: Painter, num_pictures: int = 64) -> Row:
+def speed_row(kind: str, painter: Painter, num_pictures: int = 64) -> Row:
     """Seconds of processor time a picture, in batches of 32 on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     started = time.process_time()
-    painter(["a cat, oil painting"] * num_pictures, list(range(num_pictures)))
+    painter(generate(num_pictures, HELD_OUT_SEED), list(range(num_pictures)))
     seconds = (time.process_time() - started) / num_pictures
     torch.set_num_threads(threads)
-    return Row("seconds a picture, one core", f"{seconds:.3f}", "<= 0.15",
-               f"batches of 32, {SAMPLING['num_inference_steps']} steps, guidance {SAMPLING['guidance_scale']}")
+    return Row(f"seconds a picture, {kind}, one core", f"{seconds:.3f}", "<= 0.05", "human prompts, batches of 32")
 
 
-# 3. The judges -------------------------------------------------------------------------------------------------------
+# 3. The public -------------------------------------------------------------------------------------------------------
+def public_row(folder: Path, num_pictures: int) -> Row:
+    """How often the public likes a render less whose subject was blacked out or blurred away."""
+    scenes = scenes_with(3, num_pictures)
+    pictures, rng = rendered(scenes), np.random.default_rng(HELD_OUT_SEED)
+    prefixes = [caption(replace(scene, modifiers=()), rng) for scene in scenes]
+    before = utility(np.stack([picture.pixels for picture in pictures]), prefixes, folder=folder)
+    after = utility(np.stack([without_subject(picture, number % 2 == 0) for number, picture in enumerate(pictures)]),
+                    prefixes, folder=folder)
+    return Row("utility falls when the subject is gone", f"{(after < before).mean():.3f}", ">= 0.95",
+               f"n = {num_pictures}, half black, half blurred; mean fall {np.mean(before - after):.2f}")
+
+
+def without_subject(picture: Picture, is_black: bool) -> np.ndarray:
+    """The picture with its subject black or blurred away."""
+    where = maximum_filter(picture.mask, 17)[..., None]
+    fill = 0 if is_black else uniform_filter(picture.pixels.astype(float), (41, 41, 1))
+    return (picture.pixels * (1 - where) + fill * where).round().astype(np.uint8)
+
+
+# 4. The judges -------------------------------------------------------------------------------------------------------
 @torch.no_grad()
 def judge(folder: Path, votes: VoteSet) -> np.ndarray:
     """Scores (groups, GROUP) that the CLIP judge in `folder` gives each picture against its group's prefix."""
     clip, tokenizer = CLIPModel.from_pretrained(folder).eval(), CLIPTokenizer.from_pretrained(folder)
-    pictures = embed_pictures(clip, flat(votes.pictures)).view(-1, GROUP, clip.config.projection_dim)
+    pictures = embed_pictures(clip, torch.from_numpy(votes.pictures).flatten(0, 1)).view(*votes.pictures.shape[:2], -1)
     texts = embed_texts(clip, encode_text(tokenizer, votes.prefixes))
     return (temperature(clip) * (pictures * texts[:, None]).sum(-1)).numpy()
 
@@ -181,37 +201,43 @@ def agreement(scores: np.ndarray, votes: VoteSet, population: str) -> tuple[floa
     for group, worth in zip(scores, votes.utilities[population], strict=True):
         for one, other in combinations(range(GROUP), 2):
             if worth[one] != worth[other]:  # two prompts of a group may have no modifiers: one picture, no choice
-                first = 1 / (1 + np.exp((worth[other] - worth[one]) / POPULATIONS[population].noise))  # as in `vote`
+                first = 1 / (1 + np.exp((worth[other] - worth[one]) / populations()[population].noise))  # as in `vote`
                 by_judge.append(first if group[one] > group[other] else 1 - first)
                 by_rater.append(first ** 2 + (1 - first) ** 2)
     return float(np.mean(by_judge)), float(np.mean(by_rater)), len(by_judge)
 
 
-def judge_rows(weights: Path, votes: dict[str, VoteSet]) -> list[Row]:
+def judge_rows(weights: Path, cast: dict[str, VoteSet]) -> list[Row]:
     """Agreement with held-out votes, on rendered and painted pictures, and rank correlation with the oracle."""
     rows = []
-    for name, population in (("pickscore-tiny", "public"), ("heldout-tiny", "critics")):
-        for kind, group in votes.items():
-            by_judge, by_rater, pairs = agreement(judge(weights / name, group), group, population)
+    for name, (population, _) in JUDGES.items():
+        for kind, votes in cast.items():
+            by_judge, by_rater, pairs = agreement(judge(weights / name, votes), votes, population)
             rows.append(Row(f"{name} agrees with a vote, {kind} pictures", f"{by_judge:.3f}",
                             f">= {by_rater:.3f} (a single rater)", f"n = {pairs} pairs, population {population}"))
-        truth = oracle(votes["painted"].prompts)
-        rank = spearmanr(judge(weights / name, votes["painted"]).ravel(), truth).statistic
-        rows.append(Row(f"Spearman of {name} and oracle", f"{rank:.3f}", ">= 0.60", f"n = {len(truth)} painted"))
+            truth = votes.utilities["public"].ravel()
+            rank = spearmanr(judge(weights / name, votes).ravel(), truth).statistic
+            rows.append(Row(f"Spearman of {name} and oracle, {kind}", f"{rank:.3f}",
+                            ">= 0.70" if population == "public" else "", f"n = {len(truth)}"))
     return rows
 
 
-# 4. All of it --------------------------------------------------------------------------------------------------------
-def measure(scratch: Path, weights: Path, eye_steps: int = 500, num_plain: int = 231, num_seeds: int = 16) -> list[Row]:
+# 5. All of it --------------------------------------------------------------------------------------------------------
+def measure(scratch: Path, weights: Path, machine: Machine, *, num_renders: int = 20_000, steps: int = 1_500,
+            num_scenes: int = 330, num_seeds: int = 16) -> list[Row]:
     """Every line of the model card for the models in `weights`; renders and checkpoints live in `scratch`."""
-    render_dataset(scratch, 40_000)
-    pictures, rows = load_dataset(scratch)
-    eye, painter = train_eye(pictures, rows, scratch, eye_steps), load_painter(weights / "diffusion")
-    (subjects, present), (seen, logits) = labels(rows[-NUM_HELD_OUT:]), look(eye, pictures[-NUM_HELD_OUT:])
-    accuracy = modifier_accuracy(eye, painter, thresholds(logits, present.numpy()), num_seeds)
-    votes = {"rendered": make_votes(HELD_OUT_SEED, None), "painted": make_votes(HELD_OUT_SEED + 1, painter)}
-    return [eye_row(seen, subjects, present), subject_row(eye, painter, num_plain), modifier_row(accuracy, num_seeds),
-            speed_row(painter), *judge_rows(weights, votes)]
+    watcher = load_watcher(scratch, machine, num_renders, steps)
+    painters: dict[str, Painter] = {"rendered": ideal_painter}
+    vae = None
+    if (weights / "diffusion").is_dir():
+        painters["generated"] = load_painter(weights / "diffusion")
+        vae = AutoencoderKL.from_pretrained(weights / "diffusion" / "vae").eval()
+    rows = recognition_rows(watcher, vae, painters.get("generated"), num_scenes)
+    for kind, painter in painters.items():
+        rows += [*detection_rows(watcher, kind, painter, num_seeds, num_scenes), speed_row(kind, painter)]
+    cast = {kind: make_votes(HELD_OUT_SEED + number, painter if kind == "generated" else None, weights / "eye")
+            for number, (kind, painter) in enumerate(painters.items())}
+    return [*rows, public_row(weights / "eye", num_scenes), *judge_rows(weights, cast)]
 
 
 def markdown(rows: list[Row]) -> str:
@@ -226,7 +252,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--scratch", type=Path, default=scratch, help="renders and checkpoints")
     parser.add_argument("--weights", type=Path, default=weights, help="the models to measure")
     args = parser.parse_args(arguments)
-    print(markdown(measure(args.scratch, args.weights)))
+    print(markdown(measure(args.scratch, args.weights, Machine())))
 
 
 if __name__ == "__main__":

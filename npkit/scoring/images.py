@@ -1,5 +1,6 @@
 """Images: a text-to-image model that paints prompts; a picture depends on its prompt and seed, not on its batch."""
 import hashlib
+import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -122,8 +123,19 @@ def scheduler_class(name: str) -> type[SchedulerMixin]:
     return found
 
 
+def load_class(name: str) -> type[DiffusionPipeline]:
+    """Return the pipeline called `module:class`: one that needs no weights, such as GlyphWorld's ideal painter."""
+    module, _, member = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), member)
+    except (ImportError, AttributeError) as error:
+        raise NpkitError(f"images.model is a folder, a hub id or a module:class, got {name!r}: {error}") from error
+
+
 def load_image_model(config: ImagesConfig, device: torch.device | str) -> ImageModel:
-    """Return the pipeline of a folder or hub id on `device`, without safety checker and progress bar."""
+    """Return the pipeline of a folder, hub id or `module:class` on `device`, without safety checker or progress bar."""
+    if ":" in config.model and "/" not in config.model:
+        return ImageModel(load_class(config.model)().to(device), config)
     source = resolve(config.model)
     dtype = getattr(torch, config.dtype, None)
     if not isinstance(dtype, torch.dtype):

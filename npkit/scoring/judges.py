@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file
@@ -42,7 +43,8 @@ class Judge:
         """
         named = (self.config.model, self.config.head, self.config.processor)
         files = [identity(name) if name else "" for name in named]
-        function = "" if self.needs_pictures else self.config.model  # a module's content does not say which of its
+        is_function = self.config.kind.endswith("_function")
+        function = self.config.model if is_function else ""  # a module's content does not say which of its
         facts = (self.config.kind, function, *files, code_of(__name__).digest)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
 
@@ -146,15 +148,30 @@ def load_function(name: str) -> Callable[[list[str]], Sequence[float]]:
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise NpkitError(f"a text_function judge names a Python module:function, got {name!r}: {error}") from error
+        raise NpkitError(f"a judge of kind text_function or picture_function names a Python module:function, "
+                         f"got {name!r}: {error}") from error
+
+
+def to_bytes(pictures: Tensor) -> np.ndarray:
+    """Return pictures (batch, 3, height, width) in [0, 1] as (batch, height, width, 3) uint8."""
+    return (pictures * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def first_line(function: Callable) -> str:
+    """Return what a function says of itself in one line."""
+    return (inspect.getdoc(function) or "").partition("\n")[0]
 
 
 def load_judge(config: JudgeConfig, device: torch.device | str) -> Judge:
     """Return the judge of one profile entry."""
     if config.kind == "text_function":
         function = load_function(config.model)
-        note = (inspect.getdoc(function) or "").partition("\n")[0]
-        return Judge(config, lambda prefixes, prompts, pictures: torch.tensor(list(function(list(prompts)))), note)
+        return Judge(config, lambda prefixes, prompts, pictures: torch.tensor(list(function(list(prompts)))),
+                     first_line(function))
+    if config.kind == "picture_function":
+        function, folder = load_function(config.model), Path(resolve(config.head))
+        return Judge(config, lambda prefixes, prompts, pictures: torch.tensor(
+            function(list(prefixes), to_bytes(pictures), folder), dtype=torch.float32), first_line(function))
     clip = load_clip(config, device)
     if config.kind == "pickscore":
         scale = clip.model.logit_scale.exp()

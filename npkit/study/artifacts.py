@@ -47,7 +47,7 @@ class Stage:
 
 
 STAGES = {
-    "glyphworld": Stage("00_glyphworld", models=("npkit/glyphworld/weights/diffusion",)),
+    "glyphworld": Stage("00_glyphworld", models=("npkit/glyphworld/weights/eye",)),
     "data": Stage("01_data_and_prefixes", (), ("data",)),
     "sft": Stage("02_sft", ("data",), ("policy", "sft"), command="npkit.training.assembly:write_sft"),
     "ppo": Stage("04_ppo", ("data", "sft"), ("ppo", "images", "judges"), command="npkit.training.assembly:write_ppo"),

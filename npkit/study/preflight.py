@@ -230,14 +230,14 @@ def check_length(run: Run, lengths: Mapping[str, int], section: str, where: str)
 def check_clauses(run: Run, prefixes: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise where the study's default clauses cannot be met in the completion of a prefix."""
     from npkit.neurologic.decoding import prepare, read_vocabulary
-    from npkit.wishes import constraints_for
+    from npkit.wishes import read_wishes
     max_new_tokens = run.config.neurologic.max_new_tokens
-    constraints = constraints_for(run.config, {}, seed=run.seed)
+    wishes = read_wishes(run.config, seed=run.seed)
     vocabulary = read_vocabulary(tokenizer, len(tokenizer))
     room = num_positions(run.config.policy) - max_new_tokens
     for prefix in prefixes:
         try:
-            prepare(prefix, constraints, vocabulary, max_new_tokens, room)
+            prepare(prefix, wishes(prefix), vocabulary, max_new_tokens, room)
         except NpkitError as error:
             raise NpkitError(f"notebook 05 cannot decode the test prefix {prefix[:60]!r}: {error} (see "
                              "neurologic.max_new_tokens, neurologic.keywords and neurologic.keywords_per_category)"

@@ -16,7 +16,7 @@ MOST = {"neurologic.length_penalty": 10, "neurologic.beam_size": 1000}  # a powe
 MOST_OF_ALL = 2**31 - 1  # what every library takes
 KINDS = {float: "a number", int: "a whole number", str: "a string", bool: "true or false"}
 ARCHITECTURES = ("gpt2", "llama", "gpt_neox", "mamba")
-JUDGE_KINDS = ("pickscore", "aesthetic", "clipscore", "text_function")
+JUDGE_KINDS = ("pickscore", "aesthetic", "clipscore", "picture_function", "text_function")
 ALGORITHMS, FINAL_POLICIES = ("ppo", "grpo", "rloo"), ("last", "best")
 PRECISIONS = ("float32", "bfloat16")
 
@@ -123,9 +123,9 @@ class ImagesConfig:
 class JudgeConfig:
     """A judge: what scores a picture (or, for `text_function`, a prompt)."""
     name: str
-    kind: str                        # pickscore, aesthetic, clipscore or text_function
+    kind: str                        # pickscore, aesthetic, clipscore, picture_function or text_function
     model: str                       # hub id or folder of a CLIP model, or module:function
-    head: str = ""                   # aesthetic only: the file of LAION's linear layers
+    head: str = ""                   # aesthetic: the file of LAION's linear layers; picture_function: weights
     processor: str = ""              # folder or hub id of tokenizer and image processor; empty: the model's
 
 

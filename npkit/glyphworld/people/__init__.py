@@ -1,0 +1,4 @@
+"""People: who looks at GlyphWorld's pictures. All of them are simulated; nobody was asked.
+
+`eye` (what is seen in a picture), `tastes` and `pairs` (what is liked), `public` (what a picture is worth), `votes`.
+"""
