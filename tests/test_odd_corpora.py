@@ -11,7 +11,7 @@ TOY = {"policy.num_layers": 1, "policy.hidden_size": 16, "policy.num_heads": 2, 
        "policy.max_prompt_tokens": 320, "sft.max_steps": 2, "sft.batch_size": 4, "data.validation_share": 0.25,
        "data.ppo_share": 0.25, "data.test_share": 0.25, "ppo.num_updates": 1, "ppo.num_ppo_epochs": 1,
        "ppo.episodes_per_update": 4, "ppo.minibatch_size": 4, "ppo.max_new_tokens": 6, "ppo.min_distinct_share": 0.0,
-       "images.height": 32, "images.width": 32, "images.num_inference_steps": 1, "evaluation.num_prefixes": 4,
+       "images.height": 96, "images.width": 96, "images.num_inference_steps": 1, "evaluation.num_prefixes": 4,
        "evaluation.max_new_tokens": 6, "evaluation.bootstrap_samples": 50, "neurologic.beam_size": 2,
        "neurologic.max_new_tokens": 32, "runtime.num_threads": 1}
 KEYWORDS = {"style": "ink", "artist": "dix", "format": "oil", "perspective": "up", "booster": "8k", "vibe": "sad"}

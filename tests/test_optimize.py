@@ -288,7 +288,7 @@ def painting(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     models = fixtures.save_pipeline(folder / "diffusion"), fixtures.save_clip(folder / "clip", size=32)
     head = fixtures.save_head(folder / "head.safetensors")
-    settings = [f"images.model={models[0]}", "images.height=32", "images.width=32", "images.num_inference_steps=1",
+    settings = [f"images.model={models[0]}", "images.height=96", "images.width=96", "images.num_inference_steps=1",
                 f"judges.aesthetic.head={head}"]
     settings += [f"judges.{judge}.model={models[1]}" for judge in ("pickscore", "aesthetic", "heldout")]
     return [word for setting in settings for word in ("--set", setting)] + ["--max-new-tokens", "12"]

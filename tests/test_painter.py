@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from npkit.errors import NpkitError
+from npkit.glyphworld.painter import paint
 from npkit.glyphworld.painting.renderer import Scene, render
 from npkit.scoring.images import load_image_model
 from npkit.study.profiles import ImagesConfig
@@ -38,3 +39,24 @@ def test_wrong_names_and_sizes_are_refused():
         load(model="npkit.glyphworld.painter:Nobody")
     with pytest.raises(ValueError, match="96 x 96"):
         load(height=64, width=64).render(["a cat"], [0])
+
+
+@pytest.mark.parametrize("name", ["npkit.glyphworld.painter:Words", "npkit.glyphworld.painter:paint",
+                                  "diffusers:StableDiffusionPipeline", ":IdealPainter"])
+def test_what_is_no_pipeline_of_its_own_is_refused(name):
+    with pytest.raises(NpkitError, match="images.model"):
+        load(model=name)
+
+
+def test_two_pipelines_of_a_module_have_fingerprints_of_their_own(tmp_path, monkeypatch):
+    (tmp_path / "two_painters.py").write_text("from npkit.glyphworld.painter import IdealPainter\n\n\n"
+                                              "class One(IdealPainter):\n    pass\n\n\n"
+                                              "class Other(IdealPainter):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    one, other = (load(model=f"two_painters:{name}") for name in ("One", "Other"))
+    assert one.fingerprint != other.fingerprint
+
+
+def test_nobody_can_paint_over_a_picture_that_others_get():
+    with pytest.raises(ValueError, match="read-only"):
+        paint("a cat", 0)[:] = 0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from npkit.errors import NpkitError
 from npkit.glyphworld.painting.renderer import Scene, render
 from npkit.glyphworld.people import eye as eyes
 from npkit.glyphworld.people import public, tastes
@@ -122,7 +123,7 @@ def test_utility_is_the_normalised_sum_and_has_a_floor(tmp_path):
     raw = public.raw_utility(pictures, ["a cat"] * 2, "public", eye)
     assert public.utility(pictures, ["a cat"] * 2, folder=tmp_path) == pytest.approx((raw - 1) / 2)
     assert public.utility(pictures, ["a dragon", ""], folder=tmp_path).tolist() == [public.FLOOR] * 2
-    with pytest.raises(FileNotFoundError, match="trains one"):
+    with pytest.raises(NpkitError, match="trains one"):
         eyes.load_eye(tmp_path / "nowhere")
 
 
@@ -199,3 +200,16 @@ def test_no_constant_suffix_is_as_good_as_the_best_of_each_prefix():
     constant = enjoyed([group[worth[:, group].mean(0).argmax()] for group in groups])
     own = enjoyed([np.array(group)[worth[:, group].argmax(1)] for group in groups])
     assert own > constant + 0.5
+
+
+@pytest.mark.parametrize(("pictures", "prefixes"), [
+    (np.zeros((1, 64, 64, 3), np.uint8), ["a cat"]), (np.zeros((1, 96, 96, 3), np.float32), ["a cat"]),
+    (np.zeros((96, 96, 3), np.uint8), ["a cat"]), (np.zeros((1, 96, 96, 4), np.uint8), ["a cat"]),
+    (np.zeros((2, 96, 96, 3), np.uint8), ["a cat"]), (np.zeros((1, 96, 96, 3), np.uint8), "c")])
+def test_pictures_that_the_public_cannot_look_at_are_refused(pictures, prefixes):
+    with pytest.raises(NpkitError, match="96 x 96 pixels for each prefix"):
+        public.utility(pictures, prefixes)
+
+
+def test_no_pictures_have_no_utilities():
+    assert public.oracle([], np.zeros((0, 96, 96, 3), np.uint8)).shape == (0,)

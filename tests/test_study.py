@@ -66,6 +66,7 @@ def test_report_is_complete_and_loads_nothing(study):
         page = study / f"{stage.notebook}.html"
         assert f'href="{page.name}"' in index
         assert not re.search(r"<script[^>]+src=|<link[^>]+href=.http|@import|cdnjs|src=.https?:", page.read_text())
+        assert "../figures/" not in page.read_text()  # it may be sent to somebody without the repository
 
 
 def test_outputs_of_executed_notebooks_are_quiet(study):

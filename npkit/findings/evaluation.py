@@ -238,7 +238,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     columns["", "n"] = one["n"]
     if table["paper"].notna().any():
         paper = table.dropna(subset="paper").set_index("variant")["paper"].reindex(variants)
-        columns["paper", "(to confirm)"] = paper.map("{:.2f}".format)
+        columns["paper", "(to confirm)"] = paper.map("{:.2f}".format).where(paper.notna(), "-")
     return pd.DataFrame(columns, index=variants)
 
 

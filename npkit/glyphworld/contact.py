@@ -59,8 +59,10 @@ def interleaved(above: list[np.ndarray], below: list[np.ndarray], columns: int) 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m npkit.glyphworld.contact", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where the sheets go")
-    parser.add_argument("--model", type=Path, help="a pipeline's folder, such as npkit/glyphworld/weights/diffusion")
+    parser.add_argument("--model", type=Path, help="the folder of a pipeline that train.py made")
     args = parser.parse_args(arguments)
+    if args.model and not args.model.is_dir():
+        parser.error(f"--model: there is no folder {args.model}")
     args.folder.mkdir(parents=True, exist_ok=True)
     painter = load_painter(args.model) if args.model else None
     rng = np.random.default_rng(0)

@@ -211,7 +211,7 @@ def judge_rows(weights: Path, cast: dict[str, VoteSet]) -> list[Row]:
     """Agreement with held-out votes, on rendered and painted pictures, and rank correlation with the oracle."""
     rows = []
     for name, (population, _) in JUDGES.items():
-        for kind, votes in cast.items():
+        for kind, votes in cast.items() if (weights / name).is_dir() else ():
             by_judge, by_rater, pairs = agreement(judge(weights / name, votes), votes, population)
             rows.append(Row(f"{name} agrees with a vote, {kind} pictures", f"{by_judge:.3f}",
                             f">= {by_rater:.3f} (a single rater)", f"n = {pairs} pairs, population {population}"))

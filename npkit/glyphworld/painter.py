@@ -12,6 +12,7 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 
+from npkit.errors import NpkitError
 from npkit.glyphworld.corpus import parse
 from npkit.glyphworld.painting.canvas import SIZE
 from npkit.glyphworld.painting.renderer import render
@@ -41,9 +42,9 @@ class IdealPainter(DiffusionPipeline):
                  output_type: str = "pt", **_sampling) -> ImagePipelineOutput:
         """Pictures in [0, 1]: (n, 3, 96, 96) for "pt", else (n, 96, 96, 3); steps and guidance mean nothing here."""
         if (height, width) != (SIZE, SIZE):
-            raise ValueError(f"the ideal painter paints {SIZE} x {SIZE} pixels, images.height and images.width say "
+            raise NpkitError(f"the ideal painter paints {SIZE} x {SIZE} pixels, images.height and images.width say "
                              f"{height} x {width}")
-        seeds = [each.initial_seed() for each in generator]
+        seeds = [each.initial_seed() for _, each in zip(prompt, generator, strict=True)]
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # numpy lets threads run side by side
             pictures = np.stack(list(threads.map(paint, prompt, seeds))).astype(np.float32) / 255
         return ImagePipelineOutput(images=torch.from_numpy(pictures).permute(0, 3, 1, 2) if output_type == "pt"
@@ -54,6 +55,7 @@ class IdealPainter(DiffusionPipeline):
 def paint(prompt: str, seed: int) -> np.ndarray:
     """The picture (96, 96, 3) uint8 of a prompt; an empty grey sheet where it names no subject."""
     scene = parse(prompt)
-    if scene is None:
-        return np.full((SIZE, SIZE, 3), 150, np.uint8)
-    return render(scene, np.random.default_rng(seed)).pixels
+    grey = np.full((SIZE, SIZE, 3), 150, np.uint8)
+    pixels = grey if scene is None else render(scene, np.random.default_rng(seed)).pixels
+    pixels.setflags(write=False)  # the next caller gets the same array
+    return pixels

@@ -202,7 +202,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--threads", type=int, default=2, help="of PyTorch, and processes that render; on a GPU all cores render")
     add("--pack", type=Path, default=None, help="a folder for tar files of all weights")
     add("--toy", action="store_true", help="sizes that teach nothing: to see the whole chain run in a minute")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.toy and args.out == WEIGHTS:
+        parser.error("--toy trains nothing of use: name a folder with --out, so that no weights of the kit are lost")
+    if args.scale <= 0 or args.threads < 1:
+        parser.error("--scale is above 0, --threads at least 1")
+    return args
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import diffusers
@@ -127,9 +128,13 @@ def load_class(name: str) -> type[DiffusionPipeline]:
     """Return the pipeline called `module:class`: one that needs no weights, such as GlyphWorld's ideal painter."""
     module, _, member = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), member)
-    except (ImportError, AttributeError) as error:
+        found = getattr(importlib.import_module(module), member)
+    except (ImportError, AttributeError, ValueError) as error:
         raise NpkitError(f"images.model is a folder, a hub id or a module:class, got {name!r}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, DiffusionPipeline) and not signature(found).parameters):
+        raise NpkitError(f"images.model {name!r} is no DiffusionPipeline that is made without arguments, such as "
+                         "npkit.glyphworld.painter:IdealPainter")
+    return found
 
 
 def load_image_model(config: ImagesConfig, device: torch.device | str) -> ImageModel:

@@ -39,13 +39,11 @@ class Judge:
     def fingerprint(self) -> str:
         """What decides the scores besides picture, prefix and prompt, as a short hash.
 
-        The kind, every file by content, which function of a module; then the code here and its libraries.
+        The kind, every file by content, a function by its code and name; then the code here and its libraries.
         """
         named = (self.config.model, self.config.head, self.config.processor)
         files = [identity(name) if name else "" for name in named]
-        is_function = self.config.kind.endswith("_function")
-        function = self.config.model if is_function else ""  # a module's content does not say which of its
-        facts = (self.config.kind, function, *files, code_of(__name__).digest)
+        facts = (self.config.kind, *files, code_of(__name__).digest)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
 
     def __call__(self, prefixes: Sequence[str], prompts: Sequence[str], pictures: Tensor | None = None) -> Tensor:
@@ -147,7 +145,7 @@ def load_function(name: str) -> Callable[[list[str]], Sequence[float]]:
     module, _, function = name.partition(":")
     try:
         return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise NpkitError(f"a judge of kind text_function or picture_function names a Python module:function, "
                          f"got {name!r}: {error}") from error
 

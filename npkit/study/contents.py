@@ -47,8 +47,8 @@ def resolve(name: str) -> str:
 def fingerprint(name: str) -> str:
     """Return what identifies the content behind a model or corpus name.
 
-    A file or folder gives a short SHA-256 of its contents, `module:function` one of the code it rests on, and a hub id
-    stands for itself.
+    A file or folder gives a short SHA-256 of its contents, `module:function` one of the code it rests on, with the
+    function's name (a module may have several), and a hub id stands for itself.
     """
     path = user_path(resolve(name))
     if os.path.exists(path):
@@ -56,7 +56,7 @@ def fingerprint(name: str) -> str:
     if not FUNCTION.fullmatch(name):
         return name
     try:
-        return digest_of_function(name)
+        return f"{digest_of_function(name)}:{name.partition(':')[2]}"
     except ImportError:
         raise NpkitError(f"{name!r} names neither a file nor a Python module:function that can be imported") from None
 

@@ -1,9 +1,11 @@
 """Study: the notebooks executed in order into one run folder, skipping what is already there."""
+import base64
 import hashlib
 import json
 import logging
 import math
 import os
+import re
 import shutil
 import sys
 import time
@@ -20,6 +22,8 @@ from npkit.errors import Faults, NotebookFailed, NpkitError
 from npkit.study.artifacts import NOTEBOOKS, STAGES, Run, home, open_run, write_whole
 
 if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
     from npkit.study.preflight import Corpus
 
 PARAMETERS = ("profile", "seed", "settings")
@@ -189,10 +193,21 @@ def execute(study: Study, run: Run) -> None:
         print("failed", file=sys.stderr)
         raise NotebookFailed(f"{copy.stem} failed: {problem}; see {draft.rename(failed_copy(copy))}")
     seconds = round(time.monotonic() - start, 1)
+    embed_figures(notebook)
     notebook.metadata["npkit"] = {"key": run.key, "source": digest(source_of(run)), "seconds": seconds}
     write_whole(copy, nbformat.writes(notebook))
     draft.unlink()
     failed_copy(copy).unlink(missing_ok=True)
+
+
+def embed_figures(notebook: "NotebookNode") -> None:
+    """Put the figures that the text shows into the executed copy: it lies elsewhere, and may be sent to others."""
+    for cell in notebook.cells:
+        for name in re.findall(r"\(\.\./figures/([\w.]+)\)", cell.source) if cell.cell_type == "markdown" else ():
+            if (picture := NOTEBOOKS.parent / "figures" / name).is_file():
+                content = base64.b64encode(picture.read_bytes()).decode()
+                cell.setdefault("attachments", {})[name] = {"image/png": content}
+                cell.source = cell.source.replace(f"(../figures/{name})", f"(attachment:{name})")
 
 
 def kernel_variables(run: Run) -> dict[str, str]:

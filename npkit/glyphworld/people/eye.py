@@ -23,6 +23,7 @@ from torch.nn.functional import (
     pad,
 )
 
+from npkit.errors import NpkitError
 from npkit.glyphworld.painting.canvas import SIZE
 from npkit.glyphworld.painting.renderer import Scene, ruling
 from npkit.glyphworld.training.dataset import Dataset
@@ -193,7 +194,7 @@ def save_eye(eye: Eye, folder: Path, normalisation: dict[str, tuple[float, float
 def load_eye(folder: Path) -> tuple[Eye, dict[str, tuple[float, float]]]:
     """The eye in `folder` and the populations' normalisation; read once."""
     if not (folder / "eye.safetensors").exists():
-        raise FileNotFoundError(f"there is no eye in {folder}: `python -m npkit.glyphworld.train` trains one")
+        raise NpkitError(f"there is no eye in {folder}: `python -m npkit.glyphworld.train` trains one")
     eye = Eye()
     eye.load_state_dict({name: value.float() for name, value in load_file(folder / "eye.safetensors").items()})
     table = json.loads((folder / "normalisation.json").read_text())

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from npkit.errors import NpkitError
 from npkit.glyphworld.corpus import parse
 from npkit.glyphworld.painting.canvas import LUMINANCE, SIZE
 from npkit.glyphworld.painting.renderer import Scene
@@ -36,6 +37,11 @@ def utility(pictures: np.ndarray, prefixes: Sequence[str], population: str = "pu
 def utilities(pictures: np.ndarray, prefixes: Sequence[str], names: Sequence[str], folder: Path = FOLDER,
               spread: Callable = map) -> dict[str, np.ndarray]:
     """The utility to each of several populations."""
+    if pictures.shape != (len(prefixes), SIZE, SIZE, 3) or pictures.dtype != np.uint8 or isinstance(prefixes, str):
+        raise NpkitError(f"GlyphWorld's public looks at a picture of {SIZE} x {SIZE} pixels for each prefix, uint8, "
+                         f"(n, {SIZE}, {SIZE}, 3): got {pictures.dtype} {pictures.shape} and {len(prefixes)} prefixes")
+    if not len(prefixes):
+        return {name: np.zeros(0) for name in names}
     eye, normalisation = eyes.load_eye(folder)
     raw = raw_utilities(pictures, prefixes, names, eye, spread)
     return {name: np.maximum(FLOOR, (values - normalisation[name][0]) / normalisation[name][1])
