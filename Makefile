@@ -17,7 +17,7 @@ test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lab: $(INSTALLED)
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/jupyter lab notebooks
+	GOMP_SPINCOUNT=10000 $(BIN)/jupyter lab notebooks
 
 figures: $(INSTALLED)
 	cp artifacts/tiny/figures/seed0/*.png figures/

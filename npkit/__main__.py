@@ -14,8 +14,8 @@ VERBS = (run, train, status, optimize, report, compare, cache)
 CLOSED_PIPE = 141  # what a shell calls a program that lost its reader: 128 + SIGPIPE
 
 # Before torch is imported, here and in the kernels: its threads wait for each other after every operation. Where they
-# spin instead of giving up their core, anything else that runs on the machine makes a training many times slower.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# spin for long instead of giving up their core, other work on the machine makes a training many times slower.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def build_parser() -> Parser:
