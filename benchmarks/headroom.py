@@ -18,6 +18,7 @@ from npkit.glyphworld.corpus import generate
 from npkit.glyphworld.people.public import utility
 from npkit.glyphworld.vocabulary import CATEGORIES
 from npkit.scoring.images import load_image_model
+from npkit.scoring.judges import to_bytes
 from npkit.study.profiles import load_profile
 from npkit.text import policy
 
@@ -59,7 +60,7 @@ def load_paint(settings: dict) -> Paint:
     image_model = load_image_model(load_profile("tiny", settings).images, "cpu")
 
     def paint(prompts: list[str], seeds: list[int]) -> np.ndarray:
-        return (image_model.render(prompts, seeds).permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
+        return to_bytes(image_model.render(prompts, seeds))
 
     return paint
 

@@ -24,6 +24,7 @@ from npkit.glyphworld.people.public import oracle
 from npkit.glyphworld.training.dataset import sample_scene
 from npkit.glyphworld.training.loop import Machine
 from npkit.scoring.images import load_image_model
+from npkit.scoring.judges import to_bytes
 from npkit.study.profiles import Profile, load_profile, parse_settings
 
 PICTURES = 4  # of a text
@@ -52,8 +53,8 @@ def optimized(prompts: list[str], options: list[str]) -> list[str]:
 def paint(texts: list[str], profile: Profile) -> np.ndarray:
     """Return PICTURES pictures of each text, (texts x PICTURES, 96, 96, 3) uint8."""
     seeds = [SEED + number for _ in texts for number in range(PICTURES)]
-    painted = load_image_model(profile.images, "cpu").render([text for text in texts for _ in range(PICTURES)], seeds)
-    return (painted.permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
+    return to_bytes(load_image_model(profile.images, "cpu").render([text for text in texts for _ in range(PICTURES)],
+                                                                   seeds))
 
 
 def main() -> None:

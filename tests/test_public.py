@@ -120,7 +120,7 @@ def test_utility_is_the_normalised_sum_and_has_a_floor(tmp_path):
     eyes.save_eye(Eye(), tmp_path, {"public": (1.0, 2.0), "critics": (0.0, 1.0)})
     pictures = np.concatenate([picture(), picture("vivid")])
     eye, _ = eyes.load_eye(tmp_path)
-    raw = public.raw_utility(pictures, ["a cat"] * 2, "public", eye)
+    raw = public.raw_utilities(pictures, ["a cat"] * 2, ["public"], eye)["public"]
     assert public.utility(pictures, ["a cat"] * 2, folder=tmp_path) == pytest.approx((raw - 1) / 2)
     assert public.utility(pictures, ["a dragon", ""], folder=tmp_path).tolist() == [public.FLOOR] * 2
     with pytest.raises(NpkitError, match="trains one"):

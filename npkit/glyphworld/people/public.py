@@ -48,11 +48,6 @@ def utilities(pictures: np.ndarray, prefixes: Sequence[str], names: Sequence[str
             for name, values in raw.items()}
 
 
-def raw_utility(pictures: np.ndarray, prefixes: Sequence[str], population: str, eye: Eye) -> np.ndarray:
-    """The weighted sum of all terms (n,); minus infinity where the prefix names no subject."""
-    return raw_utilities(pictures, prefixes, (population,), eye)[population]
-
-
 def raw_utilities(pictures: np.ndarray, prefixes: Sequence[str], names: Sequence[str], eye: Eye,
                   spread: Callable = map) -> dict[str, np.ndarray]:
     """The raw utility to each of several populations, for which the pictures are looked at once.
