@@ -16,6 +16,8 @@ STAGE_OF = {facts.notebook: stage for stage, facts in STAGES.items()}
 CALL = re.compile(r"^checks\.(\w+\.)?(?P<check>check_\w+)\((?P<function>\w+)\)$")
 SOLUTION = re.compile(r"<details>\s*<summary>Solution</summary>\s*```python\n(?P<code>.*?)```\s*</details>", re.DOTALL)
 
+SUMMARY = re.compile(r"<summary>(.*?)</summary>")
+
 
 @dataclass(frozen=True)
 class Exercise:
@@ -28,6 +30,8 @@ class Exercise:
     stub: str
     solution: str
     imports: str
+    folded: tuple[str, ...]  # the summaries of the hints and of the solution
+    later: tuple[str, ...]  # the code cells below it
 
     def judge(self, code: str) -> str:
         """Run `code` after the notebook's imports and return what the check says of its last function."""
@@ -54,8 +58,9 @@ def code_cells(path: Path) -> list[str]:
 
 
 def prose(path: Path) -> list[str]:
-    """Return the words of the running text: no headings, tables, code blocks, formulas, addresses or HTML."""
+    """Return the words of the running text: no headings, tables, code, formulas, addresses, hints or other HTML."""
     text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+    text = re.sub(r"<details>.*?</details>", " ", text, flags=re.DOTALL)
     text = re.sub(r"```.*?```|\$\$.*?\$\$|\$[^$\n]+\$|<[^>]+>|\]\([^)]*\)", " ", text, flags=re.DOTALL)
     text = re.sub(r"^(#|\|).*$", "", text, flags=re.MULTILINE)
     return [word for word in text.split() if re.search(r"[A-Za-z]", word)]
@@ -84,7 +89,9 @@ def exercises(path: Path) -> list[Exercise]:
             solution = SOLUTION.search(cells[index + 1].source)
             assert solution, f"{path.stem}: no <details> solution after {match['check']}"
             found.append(Exercise(path.stem, STAGE_OF[path.stem], match["check"], match["function"],
-                                  cells[index - 1].source, "\n".join(stub), solution["code"], imports(path)))
+                                  cells[index - 1].source, "\n".join(stub), solution["code"], imports(path),
+                                  tuple(SUMMARY.findall(cells[index + 1].source)),
+                                  tuple(each.source for each in cells[index + 1:] if each.cell_type == "code")))
     return found
 
 
@@ -92,3 +99,22 @@ def slips(stage: str) -> dict[str, list[dict[str, str]]]:
     """Return the known slips of a stage's checks: check -> code and words of the hint."""
     path = ROOT / "tests" / "slips" / f"{stage}.toml"
     return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def solved(path: Path):
+    """Return a notebook with its solutions in the place of the exercises' stubs."""
+    notebook, solutions = read(path), iter(exercises(path))
+    for cell in notebook.cells:
+        if "exercise" in cell.metadata.get("tags", []):
+            cell.source = next(solutions).solution + "\n\n" + cell.source.splitlines()[-1]
+    return notebook
+
+
+def printed(notebook) -> dict[str, list[str]]:
+    """Return what each code cell printed, by cell id: no pictures, no exercise, nothing tagged `varies` (seconds)."""
+    texts, left_out = {}, {"exercise", "varies", "injected-parameters"}
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and not left_out & set(cell.metadata.get("tags", [])):
+            texts[cell["id"]] = [output.get("text") or output["data"].get("text/plain", "") for output in cell.outputs
+                                 if output.get("text") or "image/png" not in output.get("data", {})]
+    return texts

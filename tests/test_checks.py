@@ -41,3 +41,16 @@ def test_every_check_is_used_and_has_a_known_slip(path):
 def test_exercise_is_rated(exercise):
     assert re.search(r"Difficulty [1-5]/5, importance [1-5]/5, \d+ minutes", exercise.rating)
     assert "raise NotImplementedError" in exercise.stub
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=name)
+def test_exercise_has_three_graded_hints_before_its_solution(exercise):
+    begin = [re.match(r"Hint \d|Solution", summary)[0] for summary in exercise.folded]
+    assert begin == ["Hint 1", "Hint 2", "Hint 3", "Solution"]
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=name)
+def test_exercise_is_used_afterwards(exercise):
+    """`name = run.choose(name, ...)`: what the student wrote works in the cells below, where `use_mine` is True."""
+    chosen = f"{exercise.function} = run.choose({exercise.function}, "
+    assert any(line.startswith(chosen) for source in exercise.later for line in source.splitlines())

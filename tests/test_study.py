@@ -9,6 +9,8 @@ import subprocess
 import sys
 
 import anatomy
+import nbformat
+import papermill
 import pytest
 from conftest import REWARDED_FOR_WORDS, ROOT
 
@@ -102,3 +104,16 @@ def test_a_notebook_runs_in_jupyter_with_its_own_parameters(tmp_path):
     subprocess.run([sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir", str(tmp_path),
                     "01_data_and_prefixes.ipynb"], cwd=ROOT / "notebooks", check=True, capture_output=True)
     assert open_run("data", "tiny").artifact.metrics["data/num_prompts"] > 10_000
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_lessons_say_the_same_with_the_functions_of_a_student(study, stage, tmp_path):
+    """`use_mine`: with every solution pasted in, the cells after the exercises print what they print with the kit's."""
+    path = ROOT / "notebooks" / f"{STAGES[stage].notebook}.ipynb"
+    notebook = anatomy.solved(path)
+    nbformat.write(notebook, tmp_path / path.name)
+    parameters = {"settings": parse_settings(SETTINGS), "use_mine": True}
+    mine = papermill.execute_notebook(tmp_path / path.name, tmp_path / "mine.ipynb", parameters, kernel_name="python3",
+                                      progress_bar=False)
+    kit = anatomy.read(study / path.name)
+    assert anatomy.printed(mine) == anatomy.printed(kit)

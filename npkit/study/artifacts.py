@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -88,6 +88,7 @@ class Run:
     config: Profile
     seed: int = 0
     settings: Mapping[str, object] = field(default_factory=dict)
+    use_mine: bool = False  # for the lesson's own cells alone: no artifact is made by a student's function
 
     @cached_property
     def key(self) -> str:
@@ -196,6 +197,10 @@ class Run:
         os.replace(draft, path)
         return path
 
+    def choose(self, mine: Callable, kit: Callable) -> Callable:
+        """Return the function that the cells after an exercise use: the student's (`use_mine`), or the kit's."""
+        return mine if self.use_mine else kit
+
     def summary(self):
         """Return what this run rests on as a small pandas table."""
         import pandas
@@ -250,12 +255,13 @@ class Run:
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def start(notebook: str, *, profile: str = "tiny", seed: int = 0, settings: Mapping[str, object] | None = None) -> Run:
+def start(notebook: str, *, profile: str = "tiny", seed: int = 0, settings: Mapping[str, object] | None = None,
+          use_mine: bool = False) -> Run:
     """Return the run of `notebook`: settings checked, the profile's CPU threads in force, outputs plain."""
     stages = {stage.notebook: name for name, stage in STAGES.items()}
     if notebook not in stages:
         raise NpkitError(f"unknown notebook {notebook!r}; known: {', '.join(stages)}")
-    run = open_run(stages[notebook], profile, seed, settings)
+    run = replace(open_run(stages[notebook], profile, seed, settings), use_mine=use_mine)
     set_threads(run.config)
     hide_progress_bars()
     show_dollars()
