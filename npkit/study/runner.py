@@ -115,7 +115,7 @@ def check_notebook(source: Path) -> None:
         raise NpkitError(f"notebook {source} does not exist: npkit run needs the repository, not only the package")
     with quiet_papermill():
         found = papermill.inspect_notebook(source)
-    if set(found) != set(PARAMETERS):
+    if not set(PARAMETERS) <= set(found):
         raise NpkitError(f"the parameters cell of {source.name} must define {', '.join(PARAMETERS)}, "
                          f"it defines {', '.join(found) or 'none'}")
 
