@@ -137,7 +137,8 @@ def test_text_function_reads_the_prompt():
 def test_load_judges_takes_all_of_a_profile(folder, tmp_path):
     head = save_head(tmp_path / "head.safetensors")
     settings = {f"judges.{name}.model": str(folder) for name in ("pickscore", "aesthetic", "heldout")}
-    settings |= {"judges.aesthetic.head": str(head), "judges.oracle.model": f"{__name__}:length_in_words"}
+    settings |= {"judges.aesthetic.head": str(head), "judges.oracle.kind": "text_function",
+                 "judges.oracle.model": f"{__name__}:length_in_words"}
     profile = load_profile("tiny", settings)
     assert list(load_judges(profile, "cpu")) == ["pickscore", "aesthetic", "heldout", "oracle"]
 

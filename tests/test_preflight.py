@@ -19,6 +19,13 @@ SMALL = {"data.num_prompts": 1000, "data.ppo_share": 0.3, "evaluation.num_prefix
      r"ppo.episodes_per_update = 64, and this corpus gives it \d+ of at most 128 tokens: lower it, raise"),
     ({"evaluation.num_prefixes": 5000}, r"evaluation.num_prefixes is 5000, but the test split has"),
     ({"ppo.max_new_tokens": 190}, r"ppo.max_new_tokens is 190, and PPO has a prefix of \d+ tokens: together more"),
+    ({"images.model": "npkit.errors:NpkitError"}, r"images.model .* is no DiffusionPipeline that is made without"),
+    ({"images.model": "npkit/glyphworld/weights/eye"}, r"images.model .* is no diffusers pipeline"),
+    ({"images.dtype": "float33"}, r"images.dtype is a torch type .* got 'float33'"),
+    ({"judges.pickscore.model": "npkit/glyphworld/weights/eye"}, r"judges.pickscore.model .* is no CLIP model"),
+    ({"judges.aesthetic.head": ""}, r"judges.aesthetic.head is empty: a judge of kind aesthetic needs one"),
+    ({"judges.oracle.model": "npkit.glyphworld.people.public:liked_words"},
+     r"judges.oracle.model .* must be a function of \(prefixes, pictures, head\)"),
     ({"neurologic.max_new_tokens": 3}, r"notebook 05 cannot decode .* need \d+ new tokens, max_new_tokens is 3"),
 ])
 def test_what_would_be_refused_late_is_refused_first(npkit_home, settings, words):

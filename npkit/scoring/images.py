@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from npkit.errors import NpkitError, PromptTooLong
 from npkit.study.code import code_of
-from npkit.study.contents import fingerprint, resolve
+from npkit.study.contents import find_file, fingerprint, resolve
 from npkit.study.profiles import ImagesConfig
 
 
@@ -137,25 +137,47 @@ def load_class(name: str) -> type[DiffusionPipeline]:
     return found
 
 
+def check_config(config: ImagesConfig) -> None:
+    """Raise where no image model can come of these settings; a hub id is not asked, for that would need the network."""
+    if not isinstance(getattr(torch, config.dtype, None), torch.dtype):
+        raise NpkitError(f"images.dtype is a torch type such as float32 or float16, got {config.dtype!r}")
+    if config.scheduler:
+        scheduler_class(config.scheduler)
+    if ":" in config.model and "/" not in config.model:
+        load_class(config.model)
+    elif find_file(config.model):
+        load_parts(config)
+
+
+def load_parts(config: ImagesConfig) -> dict[str, object]:
+    """Return what the pipeline of a folder or hub id consists of."""
+    try:
+        return DiffusionPipeline.load_config(resolve(config.model), revision=config.revision or None)
+    except (OSError, ValueError) as error:
+        raise not_loadable(config, error) from error
+
+
+def not_loadable(config: ImagesConfig, error: Exception) -> NpkitError:
+    """Return the sentence on a model that is no pipeline."""
+    return NpkitError(f"images.model {config.model!r} is no diffusers pipeline that can be loaded: "
+                      f"{str(error).splitlines()[0]}")
+
+
 def load_image_model(config: ImagesConfig, device: torch.device | str) -> ImageModel:
     """Return the pipeline of a folder, hub id or `module:class` on `device`, without safety checker or progress bar."""
+    check_config(config)
     if ":" in config.model and "/" not in config.model:
         return ImageModel(load_class(config.model)().to(device), config)
-    source = resolve(config.model)
-    dtype = getattr(torch, config.dtype, None)
-    if not isinstance(dtype, torch.dtype):
-        raise NpkitError(f"images.dtype is a torch type such as float32 or float16, got {config.dtype!r}")
     diffusers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.set_verbosity_error()  # its warning at every truncated prompt: `num_truncated` counts them
+    unchecked = {"safety_checker": None, "requires_safety_checker": False}
+    given = unchecked if "safety_checker" in load_parts(config) else {}
     try:
-        parts = DiffusionPipeline.load_config(source, revision=config.revision or None)
-        unchecked = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in parts else {}
         with quiet_transformers():
-            pipeline = DiffusionPipeline.from_pretrained(source, dtype=dtype, revision=config.revision or None,
-                                                         **unchecked)
+            pipeline = DiffusionPipeline.from_pretrained(resolve(config.model), dtype=getattr(torch, config.dtype),
+                                                         revision=config.revision or None, **given)
     except (OSError, ValueError) as error:
-        raise NpkitError(f"images.model {config.model!r} is no diffusers pipeline that can be loaded: "
-                         f"{str(error).splitlines()[0]}") from error
+        raise not_loadable(config, error) from error
     if config.scheduler:
         pipeline.scheduler = scheduler_class(config.scheduler).from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)

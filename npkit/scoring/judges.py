@@ -13,13 +13,15 @@ from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from transformers import AutoConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from npkit.errors import NpkitError
 from npkit.scoring.images import identity
 from npkit.study.code import code_of
-from npkit.study.contents import resolve, user_path
+from npkit.study.contents import find_file, resolve, user_path
 from npkit.study.profiles import JudgeConfig, Profile
+
+FUNCTION_TAKES = {"text_function": ("prompts",), "picture_function": ("prefixes", "pictures", "head")}
 
 
 class Judge:
@@ -140,14 +142,46 @@ def load_clip(config: JudgeConfig, device: torch.device | str) -> Clip:
     return clip.to(device).eval().requires_grad_(False)
 
 
-def load_function(name: str) -> Callable[[list[str]], Sequence[float]]:
-    """Return the function called `module:function`."""
-    module, _, function = name.partition(":")
+def load_function(config: JudgeConfig) -> Callable[..., Sequence[float]]:
+    """Return the function called `module:function` of a judge, which takes what its kind gives it."""
+    module, _, name = config.model.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
+        function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise NpkitError(f"a judge of kind text_function or picture_function names a Python module:function, "
-                         f"got {name!r}: {error}") from error
+                         f"got {config.model!r} (judges.{config.name}.model): {error}") from error
+    given = FUNCTION_TAKES[config.kind]
+    try:
+        inspect.signature(function).bind(*given)
+    except (TypeError, ValueError) as error:
+        raise NpkitError(f"judges.{config.name}.model {config.model!r} must be a function of ({', '.join(given)}), as "
+                         f"a judge of kind {config.kind} is: {error}") from None
+    return function
+
+
+def check_config(config: JudgeConfig) -> None:
+    """Raise where no judge can come of these settings; a hub id is not asked, for that would need the network."""
+    if not config.model:
+        raise NpkitError(f"judges.{config.name}.model is empty: a judge of kind {config.kind} needs one")
+    if config.kind in FUNCTION_TAKES:
+        load_function(config)
+    elif find_file(config.model):
+        check_clip(config, resolve(config.model))
+    if config.kind in ("aesthetic", "picture_function") and not config.head:
+        raise NpkitError(f"judges.{config.name}.head is empty: a judge of kind {config.kind} needs one")
+    if config.kind == "aesthetic" and find_file(config.head):
+        load_head(config.head)
+
+
+def check_clip(config: JudgeConfig, folder: str) -> None:
+    """Raise where a folder holds no CLIP model."""
+    try:
+        kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
+    except (OSError, ValueError) as error:
+        kind = f"none ({str(error).splitlines()[0]})"
+    if kind != "clip":
+        raise NpkitError(f"judges.{config.name}.model {config.model!r} is no CLIP model that can be loaded: it is "
+                         f"of kind {kind}")
 
 
 def to_bytes(pictures: Tensor) -> np.ndarray:
@@ -162,12 +196,13 @@ def first_line(function: Callable) -> str:
 
 def load_judge(config: JudgeConfig, device: torch.device | str) -> Judge:
     """Return the judge of one profile entry."""
+    check_config(config)
     if config.kind == "text_function":
-        function = load_function(config.model)
+        function = load_function(config)
         return Judge(config, lambda prefixes, prompts, pictures: torch.tensor(list(function(list(prompts)))),
                      first_line(function))
     if config.kind == "picture_function":
-        function, folder = load_function(config.model), Path(resolve(config.head))
+        function, folder = load_function(config), Path(resolve(config.head))
         return Judge(config, lambda prefixes, prompts, pictures: torch.tensor(
             function(list(prefixes), to_bytes(pictures), folder), dtype=torch.float32), first_line(function))
     clip = load_clip(config, device)

@@ -42,6 +42,8 @@ def check(runs: Mapping[str, Run]) -> Corpus | None:
         if stage in runs:
             with faults.noted():
                 check_settings(run)
+    if {"ppo", "evaluation"} & set(runs):
+        check_scoring(run, faults)
     if set(runs) != {"glyphworld"}:
         with faults.noted():
             found = find_corpus(run)
@@ -138,6 +140,16 @@ def short_prefixes(run: Run, found: Corpus, tokenizer: PreTrainedTokenizerBase |
 def check_pretrained(run: Run) -> None:
     """Raise where the name of a pretrained policy can stand for none."""
     check_name(run.config.policy)
+
+
+def check_scoring(run: Run, faults: Faults) -> None:
+    """Note where the image model or a judge cannot be loaded, as far as that shows without loading its weights."""
+    from npkit.scoring import images, judges  # diffusers takes seconds to import
+    with faults.noted():
+        images.check_config(run.config.images)
+    for judge in run.config.judges:
+        with faults.noted():
+            judges.check_config(judge)
 
 
 def check_architecture(run: Run) -> None:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 PARAMETERS = ("profile", "seed", "settings")
 LOOKED_AT = ("data.", "policy.", "ppo.episodes_per_update", "ppo.max_new_tokens", "ppo.final_policy",
              "evaluation.num_prefixes", "evaluation.max_new_tokens", "neurologic.max_new_tokens",
-             "neurologic.beam_size", "neurologic.keywords", "neurologic.block", "neurologic.living_artists")
+             "neurologic.beam_size", "neurologic.keywords", "neurologic.block", "neurologic.living_artists", "images.",
+             "judges.")
 LOCK_SECONDS = 5  # a killed run lets go at once
 USER_ERRORS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, NpkitError)}
 
