@@ -227,6 +227,8 @@ def test_the_whole_chain_runs_in_toy_sizes(tmp_path, capsys, monkeypatch):
     train.main([*arguments[:-1], str(tmp_path / "renders alone"), "--without-diffusion"])
     assert {path.name for path in (tmp_path / "renders alone").iterdir()} == {
         "eye", "aesthetic-tiny", *judge_training.JUDGES}
+    with pytest.raises(SystemExit, match="holds a training of other sizes"):
+        train.main([*arguments, "--scale", "2"])
     card = card_of(tmp_path, monkeypatch)
     assert "| subject recognised, generated, 6 modifiers |" in card
     assert "| pickscore-tiny-3 agrees with a vote, generated pictures |" in card

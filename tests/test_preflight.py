@@ -21,6 +21,7 @@ SMALL = {"data.num_prompts": 1000, "data.ppo_share": 0.3, "evaluation.num_prefix
     ({"ppo.max_new_tokens": 190}, r"ppo.max_new_tokens is 190, and PPO has a prefix of \d+ tokens: together more"),
     ({"images.model": "npkit.errors:NpkitError"}, r"images.model .* is no DiffusionPipeline that is made without"),
     ({"images.model": "npkit/glyphworld/weights/eye"}, r"images.model .* is no diffusers pipeline"),
+    ({"images.scheduler": "DDIMScheduler"}, r"images.scheduler is 'DDIMScheduler', and .*Painter has no scheduler"),
     ({"images.dtype": "float33"}, r"images.dtype is a torch type .* got 'float33'"),
     ({"judges.pickscore.model": "npkit/glyphworld/weights/eye"}, r"judges.pickscore.model .* is no CLIP model"),
     ({"judges.aesthetic.head": ""}, r"judges.aesthetic.head is empty: a judge of kind aesthetic needs one"),

@@ -11,7 +11,7 @@ import math
 import os
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 
@@ -171,6 +171,20 @@ STAGES: dict[str, Callable] = {
     "guidance": guidance, "judges": judges}
 
 
+def check_scratch(work: Work) -> None:
+    """Raise if the scratch folder belongs to a training of other sizes: its renders and votes would be taken for ours.
+
+    The folder's first training writes its sizes there.
+    """
+    path, ours = work.scratch / "sizes.json", json.dumps(asdict(work.sizes), indent=1)
+    if not path.exists():
+        work.scratch.mkdir(parents=True, exist_ok=True)
+        path.write_text(ours, encoding="utf-8")
+    elif path.read_text(encoding="utf-8") != ours:
+        raise SystemExit(f"{work.scratch} holds a training of other sizes ({path}): name another folder with "
+                         "--scratch, or run it with the --device, --scale and --toy that it was begun with")
+
+
 def pack(folder: Path, into: Path) -> list[Path]:
     """Put everything in `folder` into a few tar files below PACK_BYTES: a lent machine gives back few files."""
     into.mkdir(parents=True, exist_ok=True)
@@ -219,6 +233,7 @@ def main(arguments: list[str] | None = None) -> None:
     sizes = SIZES["toy" if args.toy else args.device].scaled(args.scale)
     work = Work(args.scratch, args.out, sizes, machine, args.start if args.start.exists() else None,
                 not args.without_diffusion)
+    check_scratch(work)
     stages = list(STAGES)[:list(STAGES).index(args.until) + 1]
     try:
         for name in [name for name in stages if work.with_diffusion or name not in ("denoiser", "guidance")]:

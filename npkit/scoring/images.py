@@ -145,6 +145,9 @@ def check_config(config: ImagesConfig) -> None:
         scheduler_class(config.scheduler)
     if ":" in config.model and "/" not in config.model:
         load_class(config.model)
+        if config.scheduler:
+            raise NpkitError(f"images.scheduler is {config.scheduler!r}, and {config.model} has no scheduler: leave it "
+                             "empty")
     elif find_file(config.model):
         load_parts(config)
 
