@@ -1,0 +1,68 @@
+"""Across seeds: the same study made several times from other seeds, and what its results have in common.
+
+A seed decides the corpus, the split, SFT, PPO, the default clauses, the test prefixes and the pictures' noise. So the
+results of two seeds are two independent draws of all that varies, and Student's t over the seeds covers all of it;
+the interval of one study over its prefixes covers the choice of prefixes alone.
+"""
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t
+
+from npkit.findings.evaluation import VARIANTS
+
+Metrics = Mapping[str, float]  # of the stage `evaluation`, as its manifest holds them
+
+
+def mean_over_seeds(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
+    """Return the mean of one number a seed, with the ends of its interval by Student's t; nan ends for one seed."""
+    values = np.asarray(values, dtype=float)
+    reach = t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 \
+        else float("nan")
+    return float(values.mean()), float(values.mean() - reach), float(values.mean() + reach)
+
+
+def gain_table(found: Mapping[int, Metrics], judges: Sequence[str]) -> pd.DataFrame:
+    """Return one row per (judge, variant): mean gain over the prefix, its interval, deviation and number of seeds."""
+    rows = []
+    for judge in judges:
+        for variant in VARIANTS[1:]:
+            gains = [metrics[f"{judge}_gain/{variant}"] for metrics in found.values()]
+            deviation = float(np.std(gains, ddof=1)) if len(gains) > 1 else float("nan")
+            rows.append((judge, variant, *mean_over_seeds(gains), deviation, len(gains)))
+    return pd.DataFrame(rows, columns=["judge", "variant", "gain", "low", "high", "deviation", "seeds"])
+
+
+def difference_table(found: Mapping[int, Metrics], judges: Sequence[str], contrast: str = "ppo - sft") -> pd.DataFrame:
+    """Return one row per (seed, judge) with a contrast's difference and the interval over that study's prefixes."""
+    name = contrast.replace(" - ", "_minus_")
+    rows = [(seed, judge, *(metrics[f"{name}/{judge}{end}"] for end in ("", "_low", "_high")))
+            for seed, metrics in found.items() for judge in judges]
+    return pd.DataFrame(rows, columns=["seed", "judge", "difference", "low", "high"])
+
+
+def readable_gains(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a `gain_table` as people read it: variants down, judges across, "gain [95 %]" in each cell."""
+    cells = table.assign(cell=[signed(row.gain, row.low, row.high) for row in table.itertuples()])
+    wide = cells.pivot(index="variant", columns="judge", values="cell")
+    return wide.loc[list(table["variant"].unique()), list(table["judge"].unique())].rename_axis(None, axis=1)
+
+
+def readable_differences(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a `difference_table` as people read it: seeds down, judges across, then the mean, then the deviation."""
+    columns = {}
+    for judge, rows in table.groupby("judge", sort=False):
+        cells = {str(row.seed): signed(row.difference, row.low, row.high) for row in rows.itertuples()}
+        if len(rows) > 1:
+            cells["mean"] = signed(*mean_over_seeds(rows["difference"]))
+            cells["deviation"] = f"{rows['difference'].std():.2f}"
+        columns[judge] = cells
+    return pd.DataFrame(columns).rename_axis("seed")
+
+
+def signed(value: float, low: float, high: float) -> str:
+    """Return a difference and its interval as text; "constant" where a judge scored everything alike."""
+    if np.isnan(low):
+        return f"{value:+.2f}"
+    return f"{value:+.2f} [{low:.2f}, {high:.2f}]" if value or low or high else "constant"
