@@ -46,12 +46,13 @@ def small_trainings(table: pd.DataFrame, references: Mapping[str, float]) -> Fig
         for part, color, marker in (("training", TRAINING, "o"), ("validation", VALIDATION, "D")):
             rows = table[(table["corpus"] == name) & (table["part"] == part)]
             axes.plot(rows["step"], rows["loss"], color=color, marker=marker, ms=4, lw=1.6, label=part)
-        axes.set(title=name, xlabel="step", ylim=(0, None))
+        axes.set(title=name, xlabel="step")
     for name, loss in references.items():
-        for axes in panels[0][:-1]:
+        for axes in panels[0]:
             axes.axhline(loss, color=MUTED, lw=1, ls="--", zorder=1)
-        mark_level(panels[0][-1], name, loss)
-    panels[0][0].set(ylabel="loss (nats a token)")
+        panels[0][-1].annotate(f"{name} {loss:.2f}", (0.99, loss), xycoords=("axes fraction", "data"), ha="right",
+                               va="bottom", fontsize=8.5, color=MUTED)
+    panels[0][0].set(ylabel="loss (nats a token)", ylim=(0, None))
     panels[0][0].legend(loc="lower left")
     return figure
 
@@ -72,8 +73,8 @@ def token_surprise(tokens: Sequence[str], surprise: Mapping[str, Sequence[float]
 @styled
 def temperatures(table: pd.DataFrame) -> Figure:
     """Draw how varied and how likely samples are by temperature (columns temperature, num_words, surprise)."""
-    figure, panels = new_figure(7, 2.8, 1, 2)
-    labels = {"num_words": "different words in all completions", "surprise": "mean surprise of a completion (nats)"}
+    figure, panels = new_figure(7, 3, 1, 2)
+    labels = {"num_words": "different words in all completions", "surprise": "mean surprise (nats a completion)"}
     for axes, (column, label) in zip(panels, labels.items()):
         axes.plot(table["temperature"], table[column], color=SFT.color, marker=SFT.marker)
         axes.set(xlabel="temperature", ylabel=label, ylim=(0, 1.05 * table[column].max()))
