@@ -45,10 +45,12 @@ def of_training(word: str) -> dict[Callable, Callable[[], Figure]]:
     """Return the examples of notebooks 02 and 04."""
     tokens, numbers = [word, " fox", "\n", "\ufffd"], [0.5, -1.0, 2.0, 0.1]
     rows = pd.DataFrame({"step": range(5), "train/loss": np.linspace(6, 2, 5)})
+    small = pd.DataFrame({"corpus": word, "part": ["training", "validation"] * 2, "step": [0, 0, 9, 9], "loss": 2.0})
     samples = pd.DataFrame({"update": 1, "prefix": "a fox", "completion": f", {word}", "score": [0.1, 0.2, 0.3]})
     warmth = pd.DataFrame({"temperature": [0.5, 1.0], "num_words": [10, 20], "surprise": [3.0, 4.0]})
     return {
         sft.learning_curve: partial(sft.learning_curve, rows, {f"{word} alone": 5.5}),
+        sft.small_trainings: partial(sft.small_trainings, small, {f"{word} alone": 5.5}),
         sft.token_surprise: partial(sft.token_surprise, tokens, {word: numbers, "SFT": numbers}),
         sft.temperatures: partial(sft.temperatures, warmth),
         ppo.clipping: partial(ppo.clipping, 0.2),

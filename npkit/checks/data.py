@@ -1,51 +1,90 @@
 """Exercise checks of notebook 01_data_and_prefixes: each names the likely slip in matching, cutting or splitting."""
 from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from npkit.text.corpus import fold
 
 
-def check_has_modifier(student) -> str:
+def check_modifier_pattern(student) -> str:
     """Exercise 1.1. Return "1.1 to do" or "1.1 passed"; raise AssertionError with a hint."""
-    cases = {"a fox, oil painting": True, "a demo of a fox": False, "a fox, EMO": True, "a fox, 8k": True,
-             "emo": True, "a fox, 8 k": False, "a fox": False}
     try:
-        got = {prompt: student(prompt, ["oil painting", "emo", "8k"]) for prompt in cases}
+        pattern = student(["oil", "oil painting", "emo", "8k", "c++"])
     except NotImplementedError:
         return "1.1 to do"
-    if got["a demo of a fox"]:
+    assert hasattr(pattern, "findall"), "Return a compiled pattern: re.compile(...)."
+    wrong = first_wrong(pattern)
+    if wrong == "a demo of a fox":
         raise AssertionError("'emo' is found inside 'demo': a modifier must stand between word boundaries.")
-    if not got["a fox, EMO"]:
-        raise AssertionError("'EMO' is missed: compare without regard to case.")
-    if not got["a fox, oil painting"]:
-        raise AssertionError("'oil painting' is missed: a modifier may be several words, so do not split at spaces.")
-    if not got["a fox, 8k"]:
+    if wrong == "EMO, a fox":
+        raise AssertionError("'EMO' is missed: compare without regard to case (re.IGNORECASE).")
+    if wrong == "oil painting of a fox":
+        raise AssertionError(f"'oil painting' must be found whole, got {pattern.findall(wrong)}: of phrases that "
+                             "begin alike a pattern takes the first one it lists, so list the longest first.")
+    if wrong == "a fox, 8k":
         raise AssertionError("'8k' at the very end is missed: the end of the prompt is a word boundary as well.")
-    wrong = [prompt for prompt, expected in cases.items() if bool(got[prompt]) != expected]
-    assert not wrong, f"wrong answer for {wrong[0]!r}: expected {cases[wrong[0]]}"
+    if wrong == "a fox, c++":
+        raise AssertionError("'c++' is missed, whose signs mean something in a pattern: use re.escape for each "
+                             r"phrase, and (?<!\w) and (?!\w), since \b wants a letter beside it.")
+    assert not wrong, f"in {wrong!r} the pattern finds {pattern.findall(wrong)}, expected {FOUND[wrong]}"
     return "1.1 passed"
 
 
-def check_top_share(student) -> str:
+FOUND = {"a fox": [], "a demo of a fox": [], "EMO, a fox": ["EMO"], "oil painting of a fox": ["oil painting"],
+         "a fox, 8k": ["8k"], "a fox, c++": ["c++"], "emo": ["emo"], "a fox, 8 k": [], "oil, 8k": ["oil", "8k"]}
+
+
+def first_wrong(pattern) -> str:
+    """The first prompt of `FOUND` in which the pattern finds anything else than it should, "" if there is none."""
+    return next((prompt for prompt, expected in FOUND.items() if pattern.findall(prompt) != expected), "")
+
+
+def check_count_modifiers(student) -> str:
     """Exercise 1.2. Return "1.2 to do" or "1.2 passed"; raise AssertionError with a hint."""
-    counts = Counter({"vivid": 1, "detailed": 6, "8k": 3})
+    import re
+    prompts = ["a fox, vivid, 8k", "Vivid fox, 8K", "a fox, vivid, very vivid", "a fox"]
     try:
-        got = student(counts, 2)
+        got = student(prompts, re.compile(r"(?<!\w)(?:vivid|8k)(?!\w)", re.IGNORECASE))
     except NotImplementedError:
         return "1.2 to do"
-    slips = {0.7: "You took the first two as they stand: sort by count, the most used first.",
-             2 / 3: "That is a share of the different modifiers: count every use of one.",
-             9: "That is a number of uses: divide by all uses to make it a share."}
-    for slip, hint in slips.items():
-        if abs(got - slip) < 1e-9:
+    slips = [({"vivid": 4, "8k": 2}, "You counted uses: a prompt that says 'vivid' twice is one prompt."),
+             ({"vivid": 2, "Vivid": 1, "8k": 1, "8K": 1}, "'Vivid' and 'vivid' are one modifier: use lower case."),
+             ({"vivid": 3, "Vivid": 1, "8k": 1, "8K": 1}, "'Vivid' and 'vivid' are one modifier: use lower case."),
+             ({"vivid": 2, "8k": 1}, "'Vivid' and '8K' are missing: words in capitals count as well."),
+             ({"vivid": 3}, "You took the first modifier of each prompt: findall finds all of them.")]
+    for slip, hint in slips:
+        if dict(got) == slip:
             raise AssertionError(hint)
-    assert abs(got - 0.9) < 1e-9, f"expected (6 + 3) / 10, got {got}"
+    assert dict(got) == {"vivid": 3, "8k": 2}, f"expected vivid in 3 prompts and 8k in 2, got {dict(got)}"
     return "1.2 passed"
 
 
-def check_first_comma(student) -> str:
+def check_distinct(student) -> str:
     """Exercise 1.3. Return "1.3 to do" or "1.3 passed"; raise AssertionError with a hint."""
+    prompts = ["a fox, oil", "an owl", "a cat", "A Fox  oil!", "an owl", "a castle"]
+    try:
+        got = list(student(list(prompts)))
+    except NotImplementedError:
+        return "1.3 to do"
+    expected = ["a fox, oil", "an owl", "a cat", "a castle"]
+    if got == list(dict.fromkeys(prompts)):
+        raise AssertionError("'A Fox  oil!' is 'a fox, oil' again: compare FOLDS (corpus.fold).")
+    if set(got) == {fold(prompt) for prompt in prompts}:
+        raise AssertionError("Return the prompts as they were written: the fold is only for comparing.")
+    if got != expected and sorted(map(fold, got)) == sorted(map(fold, expected)):
+        raise AssertionError("Keep the FIRST of each and keep the order of the corpus: a set, or a dictionary that is "
+                             "overwritten, gives others.")
+    assert got == expected, f"expected {expected}, got {got}"
+    return "1.3 passed"
+
+
+def check_first_comma(student) -> str:
+    """Exercise 1.4. Return "1.4 to do" or "1.4 passed"; raise AssertionError with a hint."""
     try:
         got = {prompt: student(prompt) for prompt in ("a castle, oil, 8k", "a castle", "a castle , oil")}
     except NotImplementedError:
-        return "1.3 to do"
+        return "1.4 to do"
     if got["a castle"][0] == "a castl":
         raise AssertionError("find() gives -1 where there is no comma, and [:-1] eats the last letter.")
     if got["a castle, oil, 8k"][0] == "a castle, oil":
@@ -58,23 +97,35 @@ def check_first_comma(student) -> str:
     if got["a castle , oil"][0].endswith(" "):
         raise AssertionError("The prefix ends in a space, which a tokenizer sees: give it to the completion.")
     assert got["a castle, oil, 8k"] == ("a castle", ", oil, 8k"), f"got {got['a castle, oil, 8k']}"
-    return "1.3 passed"
-
-
-def check_leaked_share(student) -> str:
-    """Exercise 1.4. Return "1.4 to do" or "1.4 passed"; raise AssertionError with a hint."""
-    train, test = ["a cat", "a dog", "a fox", "an owl", "a cow"], ["A Cat", "A  cat!", "a hen", "a dog"]
-    try:
-        got = student(train, test)
-    except NotImplementedError:
-        return "1.4 to do"
-    slips = {1 / 4: "Compare FOLDED prefixes: 'A Cat' and 'A  cat!' are the cat of the training set.",
-             3 / 5: "Divide by the number of TEST prefixes: the question is how much of the test is spoilt.",
-             2 / 5: "Divide by the number of TEST prefixes, and count each of them.",
-             2 / 3: "Count every test prefix, also those that are the same when folded: no set() for the test.",
-             2 / 4: "Count every test prefix, also those that are the same when folded: no set() for the test."}
-    for slip, hint in slips.items():
-        if abs(got - slip) < 1e-9:
-            raise AssertionError(hint)
-    assert abs(got - 3 / 4) < 1e-9, f"three of four test prefixes were seen in training, got {got}"
     return "1.4 passed"
+
+
+PREFIXES = ["a castle"] * 30 + ["A Castle!"] * 30 + [f"a fox {number}" for number in range(38)] + ["A fox 7", "A fox 9"]
+
+
+def check_deal_out(student) -> str:
+    """Exercise 1.5. Return "1.5 to do" or "1.5 passed"; raise AssertionError with a hint."""
+    try:
+        dealt = [np.asarray(student(PREFIXES, 0.25, np.random.default_rng(seed))) for seed in range(4)]
+    except NotImplementedError:
+        return "1.5 to do"
+    assert dealt[0].shape == (len(PREFIXES),), f"return a value for each of the {len(PREFIXES)} prefixes"
+    dealt = [each.astype(bool) for each in dealt]
+    if any(is_on_both_sides(PREFIXES, each) for each in dealt):
+        raise AssertionError("You dealt out prompts: the same prefix lies on both sides. Deal out DISTINCT prefixes.")
+    if any(is_on_both_sides(list(map(fold, PREFIXES)), each) for each in dealt):
+        raise AssertionError("'a castle' and 'A Castle!' lie on two sides: deal out FOLDED prefixes (corpus.fold).")
+    if all((each == dealt[0]).all() for each in dealt):
+        raise AssertionError("Every seed deals alike: draw the test prefixes with `rng`, do not take the first ones.")
+    in_test = {len({fold(prefix) for prefix, tested in zip(PREFIXES, each) if tested}) for each in dealt}
+    if in_test == {29}:
+        raise AssertionError("True means test, and `test_share` of the prefixes is to be True: yours is turned.")
+    assert in_test == {10}, (f"a quarter of the 39 distinct prefixes is 10 (rounded), got {sorted(in_test)}: is the "
+                             "share one of prompts, or is every prefix tossed for?")
+    return "1.5 passed"
+
+
+def is_on_both_sides(prefixes: Sequence[str], tested: np.ndarray) -> bool:
+    """Say whether a prefix is in the test at one place and not at another."""
+    sides = Counter(prefix for prefix, _ in set(zip(prefixes, tested.tolist())))
+    return max(sides.values()) > 1

@@ -1,4 +1,4 @@
-"""Exercise checks of notebook 00_glyphworld: each names the likely slip in distances, votes or prompt writing."""
+"""Exercise checks of notebook 00_glyphworld: each names the likely slip in distances, sums, votes or prompts."""
 from collections import Counter
 
 import numpy as np
@@ -15,29 +15,60 @@ MARGIN = 0.3  # utility that prompts made for each prefix gain beyond it; no con
 
 def check_colour_distance(student) -> str:
     """Exercise 0.1. Return "0.1 to do" or "0.1 passed"; raise AssertionError with a hint."""
-    pixels = np.array([[[70, 20, 100], [90, 40, 140], [10, 20, 30], [30, 40, 50]]], np.uint8)
+    pixels = np.array([[[0.1, 0.2, 0.3], [0.3, 0.4, 0.5], [0.4, 0.2, 0.7], [0.6, 0.4, 0.9], [0.9, 0.9, 0.9]]])
+    inside, outside = np.array([[True, True, False, False, False]]), np.array([[False, False, True, True, False]])
     try:
-        got = student(pixels, np.array([[0.0, 0.1, 1.0, 0.9]]))
+        got = student(pixels, inside, outside)
     except NotImplementedError:
         return "0.1 to do"
-    slips = {100.0: "Divide by 255: the distance is a share of the scale of one channel.",
-             140 / 255: "You added the channels' differences: take the root of the sum of their squares.",
-             100 / 255 / 3 ** 0.5: "You took the root of the MEAN square: sum the squares of the three channels."}
+    assert np.ndim(got) == 0, f"return one number, the length of the difference, got an array of {np.shape(got)}"
+    everything_else = float(np.linalg.norm(pixels[inside].mean(0) - pixels[~inside].mean(0)))
+    pixel_by_pixel = float(np.linalg.norm(pixels[inside][:, None] - pixels[outside][None], axis=-1).mean())
+    slips = {0.7: "You added the channels' differences: take the root of the sum of their squares.",
+             0.5 / 3 ** 0.5: "You took the root of the MEAN square: sum the squares of the three channels.",
+             0.25: "That is the square of the distance: take the root.",
+             everything_else: "You compared with everything that is not inside: use the pixels of `outside` alone.",
+             pixel_by_pixel: "Average the colours of each side first, then take one distance between the two means."}
     for slip, hint in slips.items():
         if np.isclose(got, slip):
             raise AssertionError(hint)
-    if got > 0.5:
-        raise AssertionError("Too far: subtract MEAN colours, since differences of uint8 wrap around at 256.")
-    assert np.isclose(got, 100 / 255), f"expected a distance of (60, 0, 80) / 255, which is {100 / 255:.3f}, got {got}"
+    assert np.isclose(got, 0.5), f"expected the length of (0.3, 0, 0.4), which is 0.5, got {got}"
     return "0.1 passed"
 
 
-def check_preference(student) -> str:
+def check_weighted_utility(student) -> str:
     """Exercise 0.2. Return "0.2 to do" or "0.2 passed"; raise AssertionError with a hint."""
+    terms, weights = {"a": np.array([1.0, 0.0, -4.0]), "b": np.array([1.0, 0.5, -4.0])}, {"b": 3.0, "a": 2.0}
+    mean, deviation, floor = 1.0, 2.0, -4.0
+    try:
+        got = np.asarray(student(terms, weights, mean, deviation, floor), dtype=float)
+    except NotImplementedError:
+        return "0.2 to do"
+    assert got.shape == (3,), f"three pictures have three utilities, an array (3,): got the shape {got.shape}"
+    total, unweighted = np.array([5.0, 1.5, -20.0]), np.array([2.0, 0.5, -8.0])
+    slips = {
+        "The floor is missing: no utility is below u_min.": (total - mean) / deviation,
+        "Apply the floor last: it is a bound of the utility, not of the sum.": (np.maximum(floor, total) - mean) / 2,
+        "Multiply each term by its weight before you add.": np.maximum(floor, (unweighted - mean) / deviation),
+        "Subtract the mean first, then divide all of it.": np.maximum(floor, total / deviation - mean),
+        "Match terms and weights by NAME: their order differs.": np.array([2.0, 0.0, -4.0]),
+        "Subtract the mean once, from the sum, not from every term.": np.maximum(floor, (total - 5 * mean) / deviation),
+        "np.minimum is a ceiling: a floor is np.maximum.": np.minimum(floor, (total - mean) / deviation),
+    }
+    for hint, slip in slips.items():
+        if np.allclose(got, slip):
+            raise AssertionError(hint)
+    expected = np.maximum(floor, (total - mean) / deviation)
+    assert np.allclose(got, expected), f"expected {expected.tolist()} for the three pictures, got {got.tolist()}"
+    return "0.2 passed"
+
+
+def check_preference(student) -> str:
+    """Exercise 0.3. Return "0.3 to do" or "0.3 passed"; raise AssertionError with a hint."""
     try:
         got, even = student(2.0, 1.0, 0.5), student(1.0, 1.0, 0.5)
     except NotImplementedError:
-        return "0.2 to do"
+        return "0.3 to do"
     sigmoid = {x: 1 / (1 + np.exp(-x)) for x in (2.0, 1.0, 0.5)}
     slips = {1 - sigmoid[2.0]: "The better picture loses: the exponent is -(a - b) / noise.",
              sigmoid[1.0]: "You left the noise out: divide the difference by it.",
@@ -48,24 +79,6 @@ def check_preference(student) -> str:
             raise AssertionError(hint)
     assert np.isclose(even, 0.5), f"two equal pictures share the votes, got {even}"
     assert np.isclose(got, sigmoid[2.0]), f"expected {sigmoid[2.0]:.3f} for utilities 2 and 1 and noise 0.5, got {got}"
-    return "0.2 passed"
-
-
-def check_agreement(student) -> str:
-    """Exercise 0.3. Return "0.3 to do" or "0.3 passed"; raise AssertionError with a hint."""
-    shares = np.array([0.9, 0.6])
-    try:
-        got = student(shares)
-    except NotImplementedError:
-        return "0.3 to do"
-    slips = {(0.81 + 0.36) / 2: "Both may also agree on the OTHER picture: add that case.",
-             0.75: "That is how often a perfect judge agrees with a rater. Here both are raters, and both are noisy.",
-             0.75 ** 2 + 0.25 ** 2: "Average over the pairs last: the mean of squares is not the square of the mean.",
-             (0.18 + 0.48) / 2: "That is how often they disagree."}
-    for slip, hint in slips.items():
-        if np.isclose(got, slip):
-            raise AssertionError(hint)
-    assert np.isclose(got, 0.67), f"expected the mean of 0.9² + 0.1² and 0.6² + 0.4², which is 0.67, got {got}"
     return "0.3 passed"
 
 
@@ -87,6 +100,32 @@ def check_improve(student) -> str:
     assert gain >= MARGIN, (f"on average {gain:+.2f} beyond the suffix for all, wanted {MARGIN:+.1f}: {hint}. "
                             f"The least is {worst!r} ({gains[worst]:+.2f})")
     return "0.4 passed"
+
+
+def check_unmix(student) -> str:
+    """Exercise 0.5. Return "0.5 to do" or "0.5 passed"; raise AssertionError with a hint."""
+    picture, noise, alpha, sigma = np.array([1.0, -0.5]), np.array([-2.0, 0.3]), 0.8, 0.6
+    mixture, velocity = alpha * picture + sigma * noise, alpha * noise - sigma * picture
+    try:
+        got = student(mixture, velocity, alpha, sigma)
+    except NotImplementedError:
+        return "0.5 to do"
+    assert isinstance(got, tuple) and len(got) == 2, "Return two things, the picture and the noise: a tuple of both."
+    found, other = (np.asarray(each, dtype=float) for each in got)
+    slips = {
+        "The sign is turned: the velocity contains MINUS sigma times the picture.": alpha * mixture + sigma * velocity,
+        "You return the noise first: the picture comes first.": noise,
+        "You left the velocity out: divided by alpha, the mixture still contains noise.": mixture / alpha,
+        "Do not divide by alpha at the end: alpha squared and sigma squared already add up to 1.": picture / alpha,
+    }
+    for hint, slip in slips.items():
+        if np.allclose(found, slip):
+            raise AssertionError(hint)
+    assert np.allclose(found, picture), f"the picture was {picture.tolist()}, got {found.tolist()}"
+    if np.allclose(other, alpha * velocity - sigma * mixture):
+        raise AssertionError("The noise has a wrong sign: both mixture and velocity contain it with a plus.")
+    assert np.allclose(other, noise), f"the noise was {noise.tolist()}, got {other.tolist()}"
+    return "0.5 passed"
 
 
 def worth(prompt: str, prefix: str, num_pictures: int = 4) -> float:

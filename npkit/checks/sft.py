@@ -1,7 +1,9 @@
-"""Exercise checks of notebook 02_sft: each names the likely slip in merging, shifting, averaging or counting."""
+"""Exercise checks of notebook 02_sft: each names the likely slip in merging, shifting, stepping, averaging, drawing."""
 import math
+from types import SimpleNamespace
 
 import torch
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 
@@ -22,40 +24,113 @@ def check_best_pair(student) -> str:
 
 def check_next_token_loss(student) -> str:
     """Exercise 2.2. Return "2.2 to do" or "2.2 passed"; raise AssertionError with a hint."""
-    logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)) * 3
-    ids = torch.tensor([3, 0, 6, 2, 5])
+    logits = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0)) * 3
+    ids = torch.tensor([[3, 0, 6, 2, 5], [4, 1, 2, 0, 0]])
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
     try:
-        got = float(student(logits, ids))
+        got = student(logits, ids, mask)
     except NotImplementedError:
         return "2.2 to do"
-    logprobs = logits.log_softmax(-1)
-    slips = {
-        "No shift: row t of the logits predicts token t + 1, not token t.": cross_entropy(logits, ids),
-        "Shifted the wrong way: logits[t] belongs to ids[t + 1].": cross_entropy(logits[1:], ids[:-1]),
-        "That is the sum: take the mean over the tokens.": cross_entropy(logits[:-1], ids[1:], reduction="sum"),
-        "The sign is turned: the loss is the NEGATIVE log-probability.": -cross_entropy(logits[:-1], ids[1:]),
-        "Logits are no log-probabilities yet: take log_softmax over the vocabulary.":
-            -logits[:-1].gather(1, ids[1:, None]).mean(),
-        "Normalise over the vocabulary (the last axis), not over the time axis.":
-            -logits[:-1].log_softmax(0).gather(1, ids[1:, None]).mean(),
-        "That is the mean probability: take its logarithm first, then the mean.":
-            -logprobs[:-1].exp().gather(1, ids[1:, None]).mean(),
-    }
-    for hint, slip in slips.items():
-        if math.isclose(got, slip.item(), abs_tol=1e-4):
+    assert isinstance(got, Tensor) and got.ndim == 0, "Return one number as a tensor, so that it has a gradient."
+    for hint, slip in slips_of_loss(logits, ids, mask).items():
+        if math.isclose(got.item(), slip.item(), abs_tol=1e-4):
             raise AssertionError(hint)
-    expected = cross_entropy(logits[:-1], ids[1:]).item()
-    assert math.isclose(got, expected, abs_tol=1e-4), f"expected {expected:.4f}, got {got:.4f}"
+    keep = mask[:, 1:]
+    expected = cross_entropy(logits[:, :-1][keep], ids[:, 1:][keep]).item()
+    assert math.isclose(got.item(), expected, abs_tol=1e-4), f"expected {expected:.4f}, got {got.item():.4f}"
     return "2.2 passed"
 
 
-def check_perplexity(student) -> str:
+def slips_of_loss(logits: Tensor, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """Hint -> what a function returns that makes the mistake."""
+    chosen = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+    raw, over_time = (each[:, :-1].gather(2, ids[:, 1:, None])[..., 0] for each in (logits, logits.log_softmax(1)))
+    early = logits[:, 1:].log_softmax(-1).gather(2, ids[:, :-1, None])[..., 0]
+    unshifted, keep = logits.log_softmax(-1).gather(2, ids[..., None])[..., 0], mask[:, 1:]
+    return {
+        "No shift: the logits at place t predict token t + 1, not token t.": -unshifted[mask].mean(),
+        "Shifted the wrong way: the logits at t belong to the token at t + 1.": -early[keep].mean(),
+        "The padding is counted: leave out what the mask does not keep.": -chosen.mean(),
+        "The mask belongs to the token that is predicted: mask[:, 1:], not mask[:, :-1].": -chosen[mask[:, :-1]].mean(),
+        "The padding still counts below the line: divide by the number of tokens kept.": -(chosen * keep).mean(),
+        "Every TOKEN counts the same: do not average prompt by prompt first.":
+            -((chosen * keep).sum(1) / keep.sum(1)).mean(),
+        "That is the sum: take the mean over the tokens.": -chosen[keep].sum(),
+        "The sign is turned: the loss is the NEGATIVE log-probability.": chosen[keep].mean(),
+        "Logits are no log-probabilities yet: take log_softmax over the vocabulary.": -raw[keep].mean(),
+        "Normalise over the vocabulary (the last axis), not over the time axis.": -over_time[keep].mean(),
+        "That is the mean probability: take its logarithm first, then the mean.": -chosen.exp()[keep].mean(),
+    }
+
+
+class Bigram(nn.Module):
+    """A language model that knows only the last token: logits (batch, time, 4)."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(4, 4))
+
+    def forward(self, ids: Tensor, **_options) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.table[ids])
+
+
+def masked_loss(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """The loss that the step is to minimise."""
+    return cross_entropy(logits[:, :-1][mask[:, 1:]], ids[:, 1:][mask[:, 1:]])
+
+
+def two_steps(step) -> tuple[list, Bigram, list[Tensor]]:
+    """What `step` returns on two batches, the model afterwards, and the weights after each step."""
+    model = Bigram()
+    optimizer, weights = torch.optim.SGD(model.parameters(), lr=1.0), []
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    returned = []
+    for ids in (torch.tensor([[0, 1, 2], [3, 1, 0]]), torch.tensor([[0, 2, 2], [1, 3, 0]])):
+        returned.append(step(model, ids, mask, masked_loss, optimizer))
+        weights.append(model.table.detach().clone())
+    return returned, model, weights
+
+
+def check_sft_step(student) -> str:
     """Exercise 2.3. Return "2.3 to do" or "2.3 passed"; raise AssertionError with a hint."""
+    try:
+        returned, model, (first, second) = two_steps(student)
+    except NotImplementedError:
+        return "2.3 to do"
+    if not first.any():
+        has_gradient = model.table.grad is not None
+        raise AssertionError("The weights did not move: call optimizer.step() at the end." if has_gradient else
+                             "No gradient reached the optimizer: call loss.backward() between zero_grad() and step().")
+    _, _, (right, right_after) = two_steps(reference_step)
+    if torch.allclose(first, -right):
+        raise AssertionError("The step goes uphill: it is the LOSS that gets smaller, so do not turn its sign.")
+    if torch.allclose(first, right) and not torch.allclose(second, right_after):
+        raise AssertionError("The second step still has the first one's gradient in it: gradients add up, so call "
+                             "optimizer.zero_grad() before loss.backward().")
+    assert torch.allclose(first, right), ("the weights moved to another place than a step on loss_of(logits, ids, mask)"
+                                          " takes them: do you pass the mask on, and take one step?")
+    is_number = not isinstance(returned[0], Tensor)
+    assert is_number, "Return loss.item(), a number: a tensor keeps the whole graph of the step in memory."
+    assert math.isclose(returned[0], math.log(4), rel_tol=1e-4), f"the first loss is log(4), got {returned[0]}"
+    return "2.3 passed"
+
+
+def reference_step(model: nn.Module, ids: Tensor, mask: Tensor, loss_of, optimizer: torch.optim.Optimizer) -> float:
+    """One step as it should be."""
+    optimizer.zero_grad()
+    loss = loss_of(model(ids, attention_mask=mask).logits, ids, mask)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def check_perplexity(student) -> str:
+    """Exercise 2.4. Return "2.4 to do" or "2.4 passed"; raise AssertionError with a hint."""
     logprobs = [torch.tensor([-1.0, -3.0]), torch.tensor([-0.5, -0.5, -0.5, -0.5, -0.5, -0.5])]
     try:
         got = float(student(logprobs))
     except NotImplementedError:
-        return "2.3 to do"
+        return "2.4 to do"
     slips = {math.exp((2 + 0.5) / 2): "A short prompt counts as much as a long one: average over tokens, not prompts.",
              (math.exp(2) + math.exp(0.5)) / 2: "Average the log-probabilities first; perplexities do not average.",
              7 / 8: "That is the mean loss: perplexity is its exponential.",
@@ -66,24 +141,27 @@ def check_perplexity(student) -> str:
         if math.isclose(got, slip, rel_tol=1e-4):
             raise AssertionError(hint)
     assert math.isclose(got, math.exp(7 / 8), rel_tol=1e-4), f"expected exp(7 / 8), got {got:.4f}"
-    return "2.3 passed"
-
-
-def check_copied_share(student) -> str:
-    """Exercise 2.4. Return "2.4 to do" or "2.4 passed"; raise AssertionError with a hint."""
-    samples = [", oil painting, 8k", "", ", 8K, Oil painting", ", OIL painting,  8k", ", vivid"]
-    known = [", oil painting, 8k", ", oil painting, 8k", "", ", moody"]
-    try:
-        got = student(samples, known)
-    except NotImplementedError:
-        return "2.4 to do"
-    slips = {2 / 5: "Compare FOLDED completions, and leave out the empty ones: they copy nothing.",
-             1 / 4: "Compare FOLDED completions: case and spaces do not make a prompt new.",
-             3 / 5: "An empty completion copies nothing: leave it out, above and below the line.",
-             1 / 3: "Two samples that copy the same prompt are two copies: no set() for the samples.",
-             3 / 4: "Order counts: only a completion that is the same word by word is a copy."}
-    for slip, hint in slips.items():
-        if math.isclose(got, slip):
-            raise AssertionError(hint)
-    assert math.isclose(got, 2 / 4), f"two of the four completions that say something are copies, got {got}"
     return "2.4 passed"
+
+
+def check_draw_token(student) -> str:
+    """Exercise 2.5. Return "2.5 to do" or "2.5 passed"; raise AssertionError with a hint."""
+    logits = torch.tensor([2.0, 1.0, 0.0])
+    try:
+        got, again = (student(logits.repeat(20_000, 1), 0.5, torch.Generator().manual_seed(0)) for _ in range(2))
+    except NotImplementedError:
+        return "2.5 to do"
+    assert got.shape == (20_000,), f"return one token for each row, (batch,): got {tuple(got.shape)}"
+    if not torch.equal(got, again):
+        raise AssertionError("The same seed drew other tokens: pass `generator` on to the drawing.")
+    shares = got.bincount(minlength=3) / len(got)
+    slips = {"You took the likeliest token every time: draw, with torch.multinomial.": torch.tensor([1.0, 0.0, 0.0]),
+             "You multiplied by the temperature: divide, so that cold is sharper.": (logits * 0.5).softmax(-1),
+             "The temperature changed nothing: divide the LOGITS by it, before the softmax.": logits.softmax(-1),
+             "Logits are no probabilities: take the softmax before you draw.": logits / logits.sum()}
+    for hint, slip in slips.items():
+        if torch.allclose(shares, slip, atol=0.02):
+            raise AssertionError(hint)
+    expected = (logits / 0.5).softmax(-1)
+    assert torch.allclose(shares, expected, atol=0.02), f"expected shares {expected.tolist()}, drew {shares.tolist()}"
+    return "2.5 passed"

@@ -58,7 +58,9 @@ def modifier_gains(table: pd.DataFrame) -> Figure:
         axes.axvline(0, color=MUTED, lw=1, ls="--", zorder=0)
         axes.set(title=category, xlabel="", ylabel="")
         axes.tick_params(axis="y", labelsize=8, length=0)
-    seaborn.move_legend(panels.flat[0], "best", title=None)
+    handles, labels = panels.flat[0].get_legend_handles_labels()
+    panels.flat[0].get_legend().remove()
+    figure.legend(handles, labels, loc="outside upper right", ncols=2)
     figure.supxlabel("utility gained over the plain picture, mean and 95 % interval over pictures")
     return figure
 
@@ -71,6 +73,9 @@ def vote_curve(differences: Sequence[float], noise: float) -> Figure:
     grid = np.linspace(-reach, reach, 200)
     axes.plot(grid, 1 / (1 + np.exp(-grid / noise)), color=VARIANT_STYLE["sft+nl"].color, lw=2)
     seaborn.rugplot(x=np.asarray(differences), ax=axes, color=MUTED, height=0.08, lw=0.6, alpha=0.6)
+    axes.plot(noise, 1 / (1 + np.exp(-1)), "o", color=VARIANT_STYLE["ppo+nl"].color, zorder=3)
+    axes.annotate(f"difference of one noise, {noise:g}: {1 / (1 + np.exp(-1)):.0%}", (noise, 1 / (1 + np.exp(-1))),
+                  (8, -4), textcoords="offset points", va="top", fontsize=9)
     axes.set(xlabel="utility of a minus utility of b", ylabel="share of votes for a", ylim=(-0.05, 1.05))
     return figure
 
