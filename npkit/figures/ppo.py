@@ -21,7 +21,7 @@ SEEDS = Path(__file__).parents[2] / "figures" / "04_seeds.csv"  # seed, judge, d
 
 @styled
 def bandit(estimates: Mapping[str, np.ndarray], exact: float, curves: Mapping[str, np.ndarray], best: float) -> Figure:
-    """Draw how far estimates of one gradient scatter, and the expected rewards (runs, steps) of several trainings."""
+    """Draw how far estimates of one gradient scatter, and the expected gains (runs, steps) of several trainings."""
     figure, (spread, learning) = new_figure(9, 3.1, 1, 2)
     bins = np.histogram_bin_edges(np.concatenate([*estimates.values()]), 40)
     for (name, found), color in zip(estimates.items(), (BAD, GOOD), strict=True):
@@ -29,9 +29,9 @@ def bandit(estimates: Mapping[str, np.ndarray], exact: float, curves: Mapping[st
         learning.plot(curves[name].T, color=color, lw=0.7, alpha=0.35)
         learning.plot(curves[name].mean(0), color=color, lw=2.6, label=name)
     spread.axvline(exact, color=INK, lw=1.2, ls="--", label="exact")
-    spread.set(title="the same gradient, estimated 2000 times", xlabel="estimate, third logit", ylabel="estimates")
+    spread.set(title=f"one gradient, estimated {len(found)} times", xlabel="estimate, third logit", ylabel="estimates")
     learning.axhline(best, color=MUTED, lw=1, ls="--")
-    learning.set(title="20 trainings each, and their mean", xlabel="step", ylabel="expected reward")
+    learning.set(title="trainings, thin, and their mean", xlabel="step", ylabel="expected gain")
     spread.legend(loc="upper left")
     learning.legend(loc="lower right")
     return figure
@@ -75,19 +75,25 @@ def clipping(cliprange: float) -> Figure:
 
 @styled
 def stopped_tokens(ratios: np.ndarray, advantages: np.ndarray, stopped: np.ndarray, cliprange: float) -> Figure:
-    """Draw every token of a minibatch by ratio and advantage; shaded is where the clipped loss has no gradient."""
-    figure, axes = new_figure(7.6, 3.6)
-    right, top = 1.08 * max(ratios.max(), 1 + 2 * cliprange), 1.15 * np.abs(advantages).max()
-    axes.fill_between((1 + cliprange, right), 0, top, color=COLOR, alpha=0.15, lw=0)
-    axes.fill_between((0, 1 - cliprange), -top, 0, color=COLOR, alpha=0.15, lw=0)
+    """Draw every token of a rollout by ratio and advantage; shaded is where the clipped loss has no gradient.
+
+    Ratios beyond the axis, a factor of eight either way, are drawn at its ends.
+    """
+    figure, axes = new_figure(8.2, 3.7)
+    end, top = 8, 1.15 * np.abs(advantages).max()
+    axes.fill_between((1 + cliprange, 1.1 * end), 0, top, color=COLOR, alpha=0.18, lw=0)
+    axes.fill_between((1 / (1.1 * end), 1 - cliprange), -top, 0, color=COLOR, alpha=0.18, lw=0)
     for chosen, color, marker, words in ((~stopped, OWN, "o", "still learns"), (stopped, BAD, "X", "has stopped")):
-        axes.scatter(ratios[chosen], advantages[chosen], s=26, color=color, marker=marker, alpha=0.75, lw=0,
-                     label=f"{words}: {chosen.sum()} tokens")
+        axes.scatter(ratios[chosen].clip(1 / end, end), advantages[chosen], s=34, color=color, marker=marker, alpha=0.7,
+                     lw=0, label=f"{words}: {chosen.sum()} tokens")
     axes.axhline(0, color=INK, lw=0.8)
     axes.axvline(1, color=INK, lw=0.8)
-    axes.set(xlabel="ratio: new / old probability", ylabel="advantage", xlim=(0, right), ylim=(-top, top))
-    axes.text(right, top, "likelier by enough ", ha="right", va="top", fontsize=9, style="italic")
-    axes.text(0, -top, " rarer by enough", va="bottom", fontsize=9, style="italic")
+    axes.set_xscale("log", base=2)
+    axes.set(xlabel="ratio: new / old probability", ylabel="advantage, whitened", ylim=(-top, top),
+             xlim=(1 / (1.1 * end), 1.1 * end), xticks=(0.125, 0.25, 0.5, 1, 2, 4, 8),
+             xticklabels=("1/8", "1/4", "1/2", "1", "2", "4", "8"))
+    axes.text(8.5, 0.97 * top, "good, and likelier already", ha="right", va="top", fontsize=9, style="italic")
+    axes.text(1 / 8.5, -0.97 * top, "bad, and rarer already", va="bottom", fontsize=9, style="italic")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
