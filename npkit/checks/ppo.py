@@ -8,7 +8,7 @@ from torch import Tensor, tensor
 from npkit.training import ppo_math
 
 MASK = tensor([[False, True, True, False, False], [False, False, True, True, True]])  # of two completions
-VALUES = tensor([[0.0, 0.5, 1.0, 0.0, 0.0], [0.0, 0.0, 0.25, 0.5, 1.5]])
+VALUES = tensor([[0.0, 0.5, 0.25, 0.0, 0.0], [0.0, 0.0, 0.25, 0.5, 1.5]])
 ADVANTAGES = tensor([[0.0, 2.0, -1.0, 0.0, 0.0], [0.0, 0.0, -2.0, 1.0, 3.0]])
 RATIOS = tensor([[1.0, 1.5, 0.5, 1.0, 1.0], [1.0, 1.0, 1.4, 1.1, 0.6]])
 
@@ -99,7 +99,7 @@ def check_gae(student: Callable) -> str:
     slips = {"These are the deltas alone: each advantage also takes gamma x lam of the next one.": delta,
              "Only lam discounts the next advantage: multiply by gamma x lam.": backwards(delta, 0.5),
              "You went forwards in time: credit flows backwards, begin at the last token.":
-                 backwards(delta.flip(1), 0.25).flip(1),
+                 backwards(delta.flip(1), 0.25, MASK.flip(1)).flip(1),
              "The next value is not discounted: multiply it by gamma.":
                  backwards((rewards + following - VALUES) * MASK, 0.25),
              "These are the returns: subtract the values.": returns,
@@ -160,7 +160,6 @@ def check_total_loss(student: Callable) -> str:
     got = tensor_of(got, (), "one number, the loss of the minibatch")
     clipped = values.clamp(old - 0.2, old + 0.2)
     plain, other = (values - returns) ** 2, (clipped - returns) ** 2
-    larger, around = torch.maximum(plain, other), values.clamp(returns - 0.2, returns + 0.2)
     right, mean = ppo_math.value_loss(values, old, returns, MASK, 0.2), ppo_math.masked_mean
     slips = {"vf_coef is missing: the value loss is weighted.": actor + right,
              "The policy's loss is missing: the total is the sum of both.": 0.1 * right,
@@ -168,10 +167,10 @@ def check_total_loss(student: Callable) -> str:
              "The half is missing: the value loss is half the mean squared error.": actor + 0.2 * right,
              "You took the smaller error: as for the policy, take the larger one.":
                  actor + 0.05 * mean(torch.minimum(plain, other), MASK),
-             "Nothing is clipped: compare with the error of the clipped value.": actor + 0.05 * mean(plain, MASK),
+             "Nothing is clipped: compare with the error of the value clipped around the OLD value, not the return.":
+                 actor + 0.05 * mean(plain, MASK),
              "You always clip: a value gone the wrong way must still be pulled back.": actor + 0.05 * mean(other, MASK),
-             "The value is clipped around the return: it may move from its OLD value.":
-                 actor + 0.05 * mean(torch.maximum(plain, (around - returns) ** 2), MASK),
-             "Prefix and padding count: take the mean where the mask is True.": actor + 0.05 * larger.mean()}
+             "Prefix and padding count: take the mean where the mask is True.":
+                 actor + 0.05 * torch.maximum(plain, other).mean()}
     judge(got, actor + 0.1 * right, slips)
     return "4.5 passed"
