@@ -56,7 +56,21 @@ def of_training(word: str) -> dict[Callable, Callable[[], Figure]]:
         ppo.clipping: partial(ppo.clipping, 0.2),
         ppo.credit: partial(ppo.credit, tokens, numbers, numbers, numbers),
         ppo.training_curves: partial(ppo.training_curves, UPDATES, 8, samples),
-        ppo.judged_curves: partial(ppo.judged_curves, {word: UPDATES, "b": UPDATES}, "policy/entropy", "entropy"),
+    } | of_ppo(word)
+
+
+def of_ppo(word: str) -> dict[Callable, Callable[[], Figure]]:
+    """Return the other examples of notebook 04."""
+    numbers, runs = np.array([0.5, 1.1, -0.2]), np.ones((2, 3))
+    variants, gain = ("prefix", "sft", "ppo"), pd.DataFrame({"sft": 0.1, "ppo": 0.2}, index=["a fox"])
+    seeds = pd.DataFrame({"seed": [0, 1, 0], "judge": [word, word, "b"], "difference": 0.3, "low": 0.1, "high": 0.5})
+    return {
+        ppo.bandit: partial(ppo.bandit, {word: numbers, "b": numbers}, 0.5, {word: runs, "b": runs}, 2.0),
+        ppo.stopped_tokens: partial(ppo.stopped_tokens, numbers + 1, numbers, numbers > 1, 0.2),
+        ppo.loop_curves: partial(ppo.loop_curves, {word: UPDATES, "b": UPDATES}),
+        ppo.before_after: partial(ppo.before_after, ["a fox"], {name: [f"a fox, {word}"] for name in variants},
+                                  dict.fromkeys(variants, PICTURES[:1]), {"pickscore": gain}),
+        ppo.seed_spread: partial(ppo.seed_spread, seeds),
     }
 
 

@@ -160,11 +160,25 @@ def test_a_training_without_a_critic_has_no_panel_for_it():
     assert len(figures.ppo.training_curves([], 8).axes) == 6
 
 
+def test_seeds_are_a_row_each_and_a_mean_with_students_interval():
+    rows = pd.DataFrame({"seed": [2, 0, 1], "judge": "oracle", "difference": [0.9, 0.3, 0.6], "low": 0.1, "high": 1.0})
+    figure = figures.ppo.seed_spread(pd.concat([rows, rows.assign(judge="pickscore")]))
+    assert [axes.get_title() for axes in figure.axes] == ["oracle", "pickscore"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["seed 0", "seed 1", "seed 2", "mean"]
+    [(low, high)] = [line[:, 0] for line in figure.axes[0].collections[1].get_segments()]
+    assert (low, high) == pytest.approx((0.6 - 4.303 * 0.3 / 3**0.5, 0.6 + 4.303 * 0.3 / 3**0.5), abs=1e-3)
+
+
+def test_seeds_without_a_table_say_that_it_is_missing():
+    figure = figures.ppo.seed_spread(pd.DataFrame())
+    assert "04_seeds.csv is not there yet" in figure.axes[0].texts[0].get_text()
+
+
 # Every figure: one style, and people's text as they wrote it ---------------------------------------------------------
 STRANGE = "$5 \\frac 🦊風 {x"  # a formula that is none, and characters that DejaVu Sans lacks
 STAND_IN = "$5\\frac[foxface,U+98A8]{x"
-SHOW_NO_TEXT = {drawn.resampled_means, figures.sft.temperatures, figures.ppo.clipping, figures.glyphworld.vote_curve,
-                figures.neurologic.price}
+SHOW_NO_TEXT = {drawn.resampled_means, figures.sft.temperatures, figures.ppo.clipping, figures.ppo.stopped_tokens,
+                figures.glyphworld.vote_curve, figures.neurologic.price}
 EXAMPLES = examples("moody")
 
 

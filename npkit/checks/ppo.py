@@ -1,93 +1,176 @@
-"""Exercise checks of notebook 04_ppo: each names the likely slip in KL, token rewards, advantages or clipping."""
-import math
+"""Exercise checks of notebook 04_ppo: each names the likely slip, from REINFORCE to the total loss of a minibatch."""
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import torch
-from torch import Tensor
+from torch import Tensor, tensor
+
+from npkit.training import ppo_math
+
+MASK = tensor([[False, True, True, False, False], [False, False, True, True, True]])  # of two completions
+VALUES = tensor([[0.0, 0.5, 0.25, 0.0, 0.0], [0.0, 0.0, 0.25, 0.5, 1.5]])
+ADVANTAGES = tensor([[0.0, 2.0, -1.0, 0.0, 0.0], [0.0, 0.0, -2.0, 1.0, 3.0]])
+RATIOS = tensor([[1.0, 1.5, 0.5, 1.0, 1.0], [1.0, 1.0, 1.4, 1.1, 0.6]])
 
 
-def near(got, expected) -> bool:
-    """Say whether two numbers or lists of numbers are the same up to rounding."""
-    got, expected = (torch.as_tensor(numbers, dtype=torch.float64) for numbers in (got, expected))
-    return got.shape == expected.shape and torch.allclose(got, expected, atol=1e-5)
+def near(got: Tensor, expected: Tensor) -> bool:
+    """Say whether two tensors are the same up to rounding."""
+    return got.shape == expected.shape and torch.allclose(got.float(), expected, atol=1e-5)
 
 
-def check_kl_k3(student) -> str:
+def tensor_of(got: object, shape: tuple[int, ...], what: str) -> Tensor:
+    """Return what the student's function gave as a tensor without gradient, or say that it is none of this shape."""
+    assert isinstance(got, Tensor), f"return a tensor: {what}; got {type(got).__name__}"
+    assert got.shape == shape, f"return {what}, shape {shape}; got shape {tuple(got.shape)}"
+    return got.detach()
+
+
+def judge(got: Tensor, expected: Tensor, slips: dict[str, Tensor]) -> None:
+    """Raise the hint whose slip gives `got`, and for another wrong result say what was expected."""
+    if near(got, expected):
+        return
+    for hint, slip in slips.items():
+        if near(got, slip):
+            raise AssertionError(hint)
+    shown = [[round(number, 3) for number in numbers.flatten().tolist()] for numbers in (expected, got)]
+    raise AssertionError("expected {}, got {}".format(*shown))
+
+
+def check_reinforce_loss(student: Callable) -> str:
     """Exercise 4.1. Return "4.1 to do" or "4.1 passed"; raise AssertionError with a hint."""
-    logprobs, ref_logprobs = torch.tensor([0.5, 0.1, 0.3]).log(), torch.tensor([0.25, 0.2, 0.3]).log()
+    probabilities = tensor([0.5, 0.2, 0.3, 0.1])
+    logprobs, advantages = probabilities.log().requires_grad_(), tensor([1.0, -2.0, 3.0, 0.5])
     try:
-        got = student(logprobs, ref_logprobs)
+        loss = student(logprobs, advantages)
     except NotImplementedError:
         return "4.1 to do"
-    assert isinstance(got, Tensor) and got.shape == (3,), "return one estimate per token, a tensor of three numbers"
-    half, double = 0.5 - 1 + math.log(2), 2 - 1 - math.log(2)
-    if near(got, [math.log(2), -math.log(2), 0]):
-        raise AssertionError("That is k1: it can be negative, which no KL is. Add r - 1.")
-    if near(got, [double, half, 0]):
-        raise AssertionError("The ratio is turned round: r is reference over policy, since the policy drew the token.")
-    if near(got, [half + 1, double + 1, 1]):
-        raise AssertionError("Where both agree, r = 1 and the estimate must be 0: subtract 1.")
-    assert near(got, [half, double, 0]), f"expected {[round(half, 3), round(double, 3), 0]}, got {got.tolist()}"
+    tensor_of(loss, (), "one number, the mean over the draws")
+    assert loss.requires_grad, "no gradient reaches the log-probabilities: keep them as tensors, without detach"
+    loss.backward()
+    slips = {"The sign is turned: an optimiser makes a loss smaller, and the reward should grow.": advantages / 4,
+             "That is the sum: divide by the number of draws, or the step depends on how many there are.": -advantages,
+             "That is the probability: the gradient is the advantage times that of the LOG-probability.":
+                 -advantages * probabilities / 4,
+             "The advantages are missing: every draw would become likelier.": torch.full((4,), -0.25)}
+    judge(logprobs.grad, -advantages / 4, slips)
     return "4.1 passed"
 
 
-def check_token_rewards(student) -> str:
+def check_token_rewards(student: Callable) -> str:
     """Exercise 4.2. Return "4.2 to do" or "4.2 passed"; raise AssertionError with a hint."""
-    logprobs, ref_logprobs = torch.tensor([-1.0, -2.0, -0.5]), torch.tensor([-2.0, -1.0, -0.5])
+    scores, logprobs = tensor([6.0, 2.0]), tensor([[-1.0, -1.0, -2.0, -3.0, -1.0], [-2.0, -1.0, -0.5, -1.0, -2.0]])
+    ref_logprobs = tensor([[-2.0, -2.0, -1.0, -1.0, -4.0], [-1.0, -3.0, -1.5, -1.0, -4.0]])
+    arguments = [each.clone() for each in (scores, logprobs, ref_logprobs, MASK)]
     try:
-        got = student(6.0, logprobs, ref_logprobs, 0.1)
+        got = student(*arguments, 0.1)
     except NotImplementedError:
         return "4.2 to do"
-    assert isinstance(got, Tensor) and got.shape == (3,), "return one reward per token, a tensor of three numbers"
-    slips = {(5.9, 6.1, 6.0): "Every token got the score: the judge saw one picture, pay once, at the last token.",
-             (5.9, 0.1, 0.0): "You paid at the first token: the picture exists when the prompt is complete.",
-             (0.1, -0.1, 6.0): "The sign of the KL term is turned: moving away from the reference must cost.",
-             (-1.0, 1.0, 6.0): "kl_coef is missing: the KL term is weighted.",
-             (-0.1, 0.1, 0.0): "The score is missing: add it at the last token."}
-    for slip, hint in slips.items():
-        if near(got, slip):
-            raise AssertionError(hint)
-    assert near(got, [-0.1, 0.1, 6.0]), f"expected [-0.1, 0.1, 6.0], got {got.tolist()}"
-    if not near(ref_logprobs, [-2.0, -1.0, -0.5]) or not near(logprobs, [-1.0, -2.0, -0.5]):
+    got = tensor_of(got, (2, 5), "one reward a token, like logprobs")
+    kl = (logprobs - ref_logprobs) * MASK
+    first, last, end = torch.zeros(3, 2, 5)
+    first[[0, 1], [1, 2]], last[[0, 1], [2, 4]], end[:, -1] = scores, scores, scores
+    slips = {"Every token got the score: the judge saw one picture, pay once, at the last token.":
+                 -0.1 * kl + scores[:, None] * MASK,
+             "You paid in the last column: a short completion ends earlier, and padding stands there.": -0.1 * kl + end,
+             "You paid at the first token: the picture exists when the prompt is complete.": -0.1 * kl + first,
+             "The sign of the KL term is turned: moving away from the reference must cost.": 0.1 * kl + last,
+             "kl_coef is missing: the KL term is weighted.": -kl + last,
+             "Prefix and padding pay for KL: multiply by the mask, the policy did not act there.":
+                 -0.1 * (logprobs - ref_logprobs) + last,
+             "The score is missing: add it at the last token.": -0.1 * kl}
+    judge(got, -0.1 * kl + last, slips)
+    if not all(map(torch.equal, arguments, (scores, logprobs, ref_logprobs, MASK))):
         raise AssertionError("Your function changes its arguments: += on a tensor works in place.")
     return "4.2 passed"
 
 
-def check_advantages(student) -> str:
+def check_gae(student: Callable) -> str:
     """Exercise 4.3. Return "4.3 to do" or "4.3 passed"; raise AssertionError with a hint."""
-    rewards, values = [0.0, 1.0, 2.0], [0.5, 1.0, 1.5]
+    rewards = tensor([[0.0, 0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.5, -1.0, 2.0]])
     try:
-        got = list(student(rewards, values, 0.5, 0.5))
+        got = student(rewards.clone(), VALUES.clone(), MASK, 0.5, 0.5)
     except NotImplementedError:
         return "4.3 to do"
-    assert len(got) == 3, f"return one advantage per token, got {len(got)} numbers"
-    slips = {(0.0, 0.75, 0.5): "These are the deltas alone: each advantage also takes gamma x lam of the next one.",
-             (0.5, 1.0, 0.5): "Only lam discounts the next advantage: multiply by gamma x lam.",
-             (0.5, 0.875, 0.21875): "The advantages come out last token first: turn the list round.",
-             (0.0, 0.75, 0.6875): "You went forwards in time: credit flows backwards, begin at the last token.",
-             (0.90625, 1.625, 0.5): "The next value is not discounted: multiply it by gamma.",
-             (0.71875, 1.875, 2.0): "These are the returns: subtract the values.",
-             (0.265625, 1.0625, 1.25): "There is no value after the last token: nothing follows it."}
-    for slip, hint in slips.items():
-        if near(got, slip):
-            raise AssertionError(hint)
-    assert near(got, [0.21875, 0.875, 0.5]), f"expected [0.21875, 0.875, 0.5], got {[float(number) for number in got]}"
+    got = tensor_of(got, (2, 5), "one advantage a token, like rewards")
+    advantages, returns = ppo_math.estimate_advantages(rewards, VALUES, MASK, 0.5, 0.5)
+    following = torch.cat([VALUES[:, 1:], torch.zeros(2, 1)], 1)
+    delta = (rewards + 0.5 * following - VALUES) * MASK
+    looped = torch.cat([VALUES[:, 1:], VALUES[:, -1:]], 1)
+    slips = {"These are the deltas alone: each advantage also takes gamma x lam of the next one.": delta,
+             "Only lam discounts the next advantage: multiply by gamma x lam.": backwards(delta, 0.5),
+             "You went forwards in time: credit flows backwards, begin at the last token.":
+                 backwards(delta.flip(1), 0.25, MASK.flip(1)).flip(1),
+             "The next value is not discounted: multiply it by gamma.":
+                 backwards((rewards + following - VALUES) * MASK, 0.25),
+             "These are the returns: subtract the values.": returns,
+             "There is no value after the last token: V beyond it is 0.":
+                 backwards((rewards + 0.5 * looped - VALUES) * MASK, 0.25),
+             "Tokens of the prefix got an advantage: multiply by the mask, the policy did not write them.":
+                 backwards(rewards + 0.5 * following - VALUES, 0.25, torch.ones_like(MASK))}
+    judge(got, advantages, slips)
     return "4.3 passed"
 
 
-def check_clipped_loss(student) -> str:
+def backwards(delta: Tensor, factor: float, mask: Tensor = MASK) -> Tensor:
+    """Return the sum of deltas to come, each further one times `factor` once more; 0 where `mask` is False."""
+    found, advantage = torch.zeros_like(delta), torch.zeros(len(delta))
+    for t in reversed(range(delta.shape[1])):
+        found[:, t] = advantage = (delta[:, t] + factor * advantage) * mask[:, t]
+    return found
+
+
+def check_policy_loss(student: Callable) -> str:
     """Exercise 4.4. Return "4.4 to do" or "4.4 passed"; raise AssertionError with a hint."""
-    cases = ((1.5, 2.0), (1.1, 2.0), (0.5, 2.0), (1.5, -2.0), (0.5, -2.0))
+    old, advantages = torch.full((2, 5), -2.0), torch.where(MASK, ADVANTAGES, tensor(9.0))
     try:
-        got = [float(student(torch.tensor(ratio), torch.tensor(advantage), 0.2)) for ratio, advantage in cases]
+        got = student(old + RATIOS.log(), old, advantages, MASK, 0.2)
     except NotImplementedError:
         return "4.4 to do"
-    slips = {(2.4, 2.2, 1.0, -3.0, -1.6): "That is the objective, which should rise: the loss is its negative.",
-             (-3.0, -2.2, -1.6, 2.4, 1.0): "You took the smaller loss: PPO is pessimistic, take the larger one.",
-             (-2.4, -2.2, -1.6, 2.4, 1.6): "You always clip: a ratio gone the wrong way must still be pulled back.",
-             (-3.0, -2.2, -1.0, 3.0, 1.0): "Nothing is clipped: compare with the loss of the clipped ratio."}
-    for slip, hint in slips.items():
-        if near(got, slip):
-            raise AssertionError(hint)
-    expected = [-2.4, -2.2, -1.0, 3.0, 1.6]
-    assert near(got, expected), f"expected {expected}, got {[round(loss, 3) for loss in got]}"
+    got = tensor_of(got, (), "one number, the mean over the tokens that the policy wrote")
+    plain, clipped = -advantages * RATIOS, -advantages * RATIOS.clamp(0.8, 1.2)
+    losses, turned = torch.maximum(plain, clipped), 1 / RATIOS
+    inverted = torch.maximum(-advantages * turned, -advantages * turned.clamp(0.8, 1.2))
+    logs = RATIOS.log()
+    unexponentiated = torch.maximum(-advantages * logs, -advantages * logs.clamp(0.8, 1.2))
+    mean = ppo_math.masked_mean
+    slips = {"That is the objective, which should rise: the loss is its negative.": -mean(losses, MASK),
+             "You took the smaller loss: PPO is pessimistic, take the larger one.":
+                 mean(torch.minimum(plain, clipped), MASK),
+             "You always clip: a ratio gone the wrong way must still be pulled back.": mean(clipped, MASK),
+             "Nothing is clipped: compare with the loss of the clipped ratio.": mean(plain, MASK),
+             "Prefix and padding count: take the mean where the mask is True.": losses.mean(),
+             "That is the sum over the actions: divide by their number.": (losses * MASK).sum(),
+             "You divided by all places: divide by the number of actions, mask.sum().": (losses * MASK).mean(),
+             "The ratio is turned round: it is new over old.": mean(inverted, MASK),
+             "That is the difference of logarithms: the ratio is its exponential.": mean(unexponentiated, MASK)}
+    judge(got, mean(losses, MASK), slips)
     return "4.4 passed"
+
+
+def check_total_loss(student: Callable) -> str:
+    """Exercise 4.5. Return "4.5 to do" or "4.5 passed"; raise AssertionError with a hint."""
+    config = SimpleNamespace(vf_coef=0.1, cliprange_value=0.2)
+    old, actor = VALUES, tensor(3.0)
+    values = old + tensor([[1.0, 0.5, -0.1, 2.0, 2.0], [2.0, 2.0, -0.6, 0.1, 0.3]])
+    returns = old + tensor([[3.0, 1.0, -0.4, 4.0, 4.0], [4.0, 4.0, 0.5, 0.0, -0.2]])
+    try:
+        got = student(actor, values, old, returns, MASK, config)
+    except NotImplementedError:
+        return "4.5 to do"
+    got = tensor_of(got, (), "one number, the loss of the minibatch")
+    clipped = values.clamp(old - 0.2, old + 0.2)
+    plain, other = (values - returns) ** 2, (clipped - returns) ** 2
+    right, mean = ppo_math.value_loss(values, old, returns, MASK, 0.2), ppo_math.masked_mean
+    slips = {"vf_coef is missing: the value loss is weighted.": actor + right,
+             "The policy's loss is missing: the total is the sum of both.": 0.1 * right,
+             "The value loss is subtracted: both are errors to make smaller.": actor - 0.1 * right,
+             "The half is missing: the value loss is half the mean squared error.": actor + 0.2 * right,
+             "You took the smaller error: as for the policy, take the larger one.":
+                 actor + 0.05 * mean(torch.minimum(plain, other), MASK),
+             "Nothing is clipped: compare with the error of the value clipped around the OLD value, not the return.":
+                 actor + 0.05 * mean(plain, MASK),
+             "You always clip: a value gone the wrong way must still be pulled back.": actor + 0.05 * mean(other, MASK),
+             "Prefix and padding count: take the mean where the mask is True.":
+                 actor + 0.05 * torch.maximum(plain, other).mean()}
+    judge(got, actor + 0.1 * right, slips)
+    return "4.5 passed"

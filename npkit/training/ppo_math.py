@@ -41,7 +41,8 @@ def masked_variance(values: Tensor, mask: Tensor) -> Tensor:
 def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, kl_estimator: str = "k1") -> Tensor:
     """Return a one-sample estimate of KL(policy || reference) per token, with log r = ref_logprobs - logprobs.
 
-    k1 = -log r is unbiased but negative half of the time; k3 = r - 1 - log r is unbiased and never negative.
+    Both are unbiased. k1 = -log r is negative wherever the reference makes the token likelier; k3 = r - 1 - log r never
+    is, and varies less where the two are close, more where the reference likes a token that the policy rarely writes.
     """
     log_ratio = ref_logprobs - logprobs
     if kl_estimator == "k1":
