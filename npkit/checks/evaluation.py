@@ -12,7 +12,7 @@ def check_gains(student) -> str:
         return "6.1 to do"
     assert isinstance(got, dict), f"return a dictionary from prefix to gain, not {type(got).__name__}"
     if ("a cat", 0) in got:
-        raise AssertionError("Two pictures of one prefix are not two prefixes: average a prefix's gains over its seeds.")
+        raise AssertionError("Two pictures of a prefix are not two prefixes: average a prefix's gains over its seeds.")
     slips = {(3.25, 0.5): "The dictionaries list the prefixes in different orders: pair by the key, not by position.",
              (-3.0, -0.75): "The sign is turned: a gain is the variant's score minus the baseline's.",
              (6.0, 1.5): "These are sums over the seeds: take the mean, or a prefix with more pictures counts more.",
