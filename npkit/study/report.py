@@ -24,7 +24,8 @@ OFFLINE_TEMPLATE = """{%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js_mathjax -%}{%- endblock -%}
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}
 {%- block notebook_css -%}{{ super() }}
-{{ resources.include_css("static/theme-dark.css").unescape().replace("<style", "<style media='(prefers-color-scheme: dark)'") }}
+{%- set dark = "<style media='(prefers-color-scheme: dark)'" -%}
+{{ resources.include_css("static/theme-dark.css").unescape().replace("<style", dark) }}
 <style>
 details { margin: .6rem 0; padding: .3rem .8rem; border-left: 3px solid var(--jp-border-color1) }
 summary { cursor: pointer; font-weight: 600 }
