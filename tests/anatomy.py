@@ -115,6 +115,8 @@ def printed(notebook) -> dict[str, list[str]]:
     texts, left_out = {}, {"exercise", "varies", "injected-parameters"}
     for cell in notebook.cells:
         if cell.cell_type == "code" and not left_out & set(cell.metadata.get("tags", [])):
-            texts[cell["id"]] = [output.get("text") or output["data"].get("text/plain", "") for output in cell.outputs
-                                 if output.get("text") or "image/png" not in output.get("data", {})]
+            said = "".join(output.get("text", "") for output in cell.outputs)  # a kernel may send one line in two parts
+            shown = [output["data"].get("text/plain", "") for output in cell.outputs
+                     if "data" in output and "image/png" not in output["data"]]
+            texts[cell["id"]] = [said, *shown]
     return texts

@@ -28,8 +28,12 @@ def of_evaluation(word: str) -> dict[Callable, Callable[[], Figure]]:
     judge, oracle = f"pickscore {word}", f"oracle {word}"
     gain, true = gains(rows, judge), gains(rows, oracle)
     prefixes = list(gain.index[:2])
+    effects = pd.DataFrame({name: [0.5, 0.1] for name in ("effect", "low", "high", "lead", "lead_low", "lead_high")},
+                           index=[judge, oracle])
     return {
-        evaluation.resampled_means: partial(evaluation.resampled_means, rng.normal(size=40), Interval(0, -1, 1, 40)),
+        evaluation.resampled_means: partial(evaluation.resampled_means, rng.normal(size=40), rng.normal(size=40),
+                                            Interval(0, -1, 1, 40)),
+        evaluation.judge_effects: partial(evaluation.judge_effects, effects, judge, f"{word} - b"),
         evaluation.gain_forest: partial(evaluation.gain_forest, results_table(rows, rng, 20)),
         evaluation.win_rates: partial(evaluation.win_rates, contrast_table(rows, rng, 20)),
         evaluation.gain_distributions: partial(evaluation.gain_distributions, gain, judge),

@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 
 from npkit.errors import NpkitError
-from npkit.findings import evaluation
+from npkit.findings import evaluation, stats
 
 PREFIXES = ["a cat", "a dog", "a fox", "an owl"]
 ADDED = {"prefix": "", "human": ", moody", "sft": ", oil, 8k", "sft+beam": ", oil", "sft+nl": ", a, b",
@@ -133,6 +133,9 @@ def test_gains_are_differences_of_the_same_prefix(rows):
     # Unpaired, the letters of the prefixes would spread the aesthetic differences by tens.
     assert np.allclose(evaluation.gains(rows, "aesthetic"), [[0.1, 0.2, 0.1, 0.2, 0.3, 0.2, 0.1]] * 4)
     assert np.allclose(evaluation.gains(rows, "words", baseline="sft")["ppo"], 1)
+    chosen = rows[rows["judge"] == "aesthetic"].set_index(["prefix", "seed"])
+    scores = {variant: part["score"].to_dict() for variant, part in chosen.groupby("variant")}
+    assert stats.paired_gains(scores["ppo"], scores["prefix"]) == pytest.approx(dict.fromkeys(PREFIXES, 0.3))
 
 
 def test_results_table_counts_prefixes_not_pictures(rows):
@@ -168,6 +171,11 @@ def test_reward_hacking_counts_prefixes_where_the_judge_is_fooled():
     found = evaluation.reward_hacking(rows, "ppo")
     assert (found.share, found.n) == (0.5, 4)
     assert found.correlation == pytest.approx(1 / 3)  # by hand: Pearson of the ranks (3, 3, 3, 1) and (2, 4, 2, 2)
+
+
+def test_the_alarm_rings_where_the_paid_judge_rises_and_one_of_the_others_falls():
+    paid, unpaid = [1, 1, 1, -1], [[-1, 1, 1, -1], [1, 1, -1, -1]]
+    assert evaluation.alarm(paid, unpaid) == 0.5
 
 
 @pytest.mark.filterwarnings("error")

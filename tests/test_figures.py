@@ -112,10 +112,23 @@ def test_the_share_of_fooled_prefixes_is_the_one_in_the_table(rows):
     assert shares == [f"fooled: {evaluation.reward_hacking(rows, variant).share:.0%}" for variant in ("human", "ppo")]
 
 
-def test_the_length_legend_gives_each_variants_slope(rows):
-    lengths = pd.DataFrame({"prefix": "a", "variant": "ppo", "words_added": [1, 2, 3], "gain": [0.5, 1.0, 1.5]})
+def test_each_variants_panel_gives_its_slope_and_the_last_one_the_means():
+    lengths = pd.DataFrame({"prefix": "a", "variant": ["ppo"] * 3 + ["sft+beam"] * 2, "words_added": [1, 2, 3, 0, 0],
+                            "gain": [0.5, 1.0, 1.5, 0.0, 0.0]})
     figure = drawn.length_effect(lengths, "pickscore")
-    assert figure.axes[0].get_legend().texts[0].get_text() == "ppo: +0.500 a word"
+    ppo, beam, means, empty = figure.axes
+    assert [axes.get_title() for axes in (ppo, beam, means)] == ["ppo", "sft+beam", "mean of each variant"]
+    assert [axes.texts[0].get_text() for axes in (ppo, beam)] == ["+0.50 a word", "no line: one length"]
+    assert [line.get_xydata().tolist() for line in means.lines[:2]] == [[[2, 1]], [[0, 0]]]
+    assert not empty.axison
+
+
+def test_the_paid_judge_is_marked_and_leads_over_the_others_alone():
+    names = ("effect", "low", "high", "lead", "lead_low", "lead_high")
+    effects = pd.DataFrame([(0.9, 0.8, 1.0, 0, 0, 0), (0.2, 0.1, 0.3, 0.7, 0.6, 0.8)], ["pickscore", "oracle"], names)
+    sizes, leads = drawn.judge_effects(effects, "pickscore", "ppo - sft").axes
+    assert [label.get_text() for label in sizes.get_yticklabels()] == ["pickscore (paid)", "oracle"]
+    assert [[text.get_text() for text in axes.texts] for axes in (sizes, leads)] == [["+0.90", "+0.20"], ["+0.70"]]
 
 
 def test_a_sheet_of_variants_gives_the_words_added_and_the_gain(rows):

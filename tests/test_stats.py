@@ -18,6 +18,12 @@ def test_bootstrap_of_two_values_has_the_two_values_as_ends(rng):
     assert stats.paired_bootstrap([0, 1], rng, level=0.4) == stats.Interval(0.5, 0.5, 0.5, 2)
 
 
+def test_gains_are_paired_by_prefix_and_seed_and_averaged_over_seeds():
+    scores = {("a cat", 0): 3.0, ("a cat", 1): 5.0, ("a dog", 0): 1.0}
+    baseline = {("a dog", 0): 0.5, ("a cat", 1): 1.0, ("a cat", 0): 2.0}
+    assert stats.paired_gains(scores, baseline) == {"a cat": 2.5, "a dog": 0.5}
+
+
 def test_bootstrap_agrees_with_the_normal_interval(rng):
     differences = rng.normal(0.3, 1, 400)
     found = stats.paired_bootstrap(differences, rng, samples=5000)

@@ -4,17 +4,23 @@ import numpy as np
 
 def check_gains(student) -> str:
     """Exercise 6.1. Return "6.1 to do" or "6.1 passed"; raise AssertionError with a hint."""
-    scores, baseline = {"a cat": 3.0, "a dog": 1.0, "a fox": 2.0}, {"a dog": 0.5, "a fox": 2.5, "a cat": 1.0}
+    scores = {("a cat", 0): 3.0, ("a cat", 1): 5.0, ("a dog", 0): 1.0, ("a dog", 1): 2.0}
+    baseline = {("a dog", 0): 0.5, ("a dog", 1): 1.0, ("a cat", 0): 1.0, ("a cat", 1): 1.0}
     try:
         got = student(scores, baseline)
     except NotImplementedError:
         return "6.1 to do"
     assert isinstance(got, dict), f"return a dictionary from prefix to gain, not {type(got).__name__}"
-    if list(got.values()) == [2.5, -1.5, 1.0]:
-        raise AssertionError("The dictionaries list the prefixes in different orders: pair by prefix, not by position.")
-    if got == {"a cat": -2.0, "a dog": -0.5, "a fox": 0.5}:
-        raise AssertionError("The sign is turned: a gain is the variant's score minus the baseline's.")
-    expected = {"a cat": 2.0, "a dog": 0.5, "a fox": -0.5}
+    if ("a cat", 0) in got:
+        raise AssertionError("Two pictures of a prefix are not two prefixes: average a prefix's gains over its seeds.")
+    slips = {(3.25, 0.5): "The dictionaries list the prefixes in different orders: pair by the key, not by position.",
+             (-3.0, -0.75): "The sign is turned: a gain is the variant's score minus the baseline's.",
+             (6.0, 1.5): "These are sums over the seeds: take the mean, or a prefix with more pictures counts more.",
+             (4.0, 1.0): "One seed alone is left of each prefix: did a later one overwrite it? Average over all.",
+             (2.0, 0.5): "One seed alone is left of each prefix: average over all of its seeds."}
+    if (hint := slips.get((got.get("a cat"), got.get("a dog")))) is not None:
+        raise AssertionError(hint)
+    expected = {"a cat": 3.0, "a dog": 0.75}
     assert got == expected, f"expected {expected}, got {got}"
     return "6.1 passed"
 
@@ -55,18 +61,47 @@ def check_win_rate(student) -> str:
     return "6.3 passed"
 
 
-def check_fooled(student) -> str:
+def check_alarm(student) -> str:
     """Exercise 6.4. Return "6.4 to do" or "6.4 passed"; raise AssertionError with a hint."""
-    judged, true = np.array([1.0, 2.0, 1.0, -1.0, -2.0, 1.0, -1.0, -3.0]), np.array([-1.0, 1.0, -2.0, 1, 1, 1, -1, 1])
+    paid = np.array([1.0, -1, 2, 2, 2, 2, -1, 1, 1, 1, -1, 2])
+    unpaid = np.array([[-2.0, -1, 1, -1, -1, -1, -1, 1, -2, 1, 2, -1], [2.0, -1, 2, -2, -1, 1, -1, -2, 1, 1, -2, 2]])
     try:
-        got = student(judged, true)
+        got = student(paid, unpaid)
     except NotImplementedError:
         return "6.4 to do"
-    slips = {5 / 8: "These are all disagreements: a fooled judge RISES while the oracle falls.",
-             3 / 8: "Turned round: count where the judge rises and the oracle falls, not the reverse.",
-             2 / 4: "Divide by all prefixes, not by those where the judge rises."}
+    assert np.ndim(got) == 0, f"return one number, the share of the prefixes, not shape {np.shape(got)}"
+    slips = {2 / 12: "One unpaid judge that falls is enough: did you ask for all of them?",
+             4 / 12: "Ask every unpaid judge by itself: in a mean, one judge can drown another.",
+             6 / 12: "You asked the first unpaid judge alone: any row may ring the alarm.",
+             7 / 9: "Divide by all prefixes, not by those where the paid judge rises.",
+             1 / 12: "Turned round: count where the PAID judge rises and another falls, not the reverse.",
+             8 / 12: "These are disagreements of either kind: the paid judge must RISE.",
+             10 / 12: "The paid judge must RISE: you count all prefixes on which an unpaid judge falls.",
+             9 / 24: "Count prefixes, not pairs of a prefix and a judge: any(axis=0)."}
     for slip, hint in slips.items():
         if np.isclose(got, slip):
             raise AssertionError(hint)
-    assert np.isclose(got, 2 / 8), f"expected 0.25, got {got}"
+    assert np.isclose(got, 7 / 12), f"expected {7 / 12:.3f}, got {got:.3f}"
     return "6.4 passed"
+
+
+def check_gain_at_equal_length(student) -> str:
+    """Exercise 6.5. Return "6.5 to do" or "6.5 passed"; raise AssertionError with a hint."""
+    extra_words = np.array([1.0, 2.0, 3.0, 4.0, 6.0])
+    extra_gain = 0.5 + 0.25 * extra_words + np.array([0.1, -0.1, 0.0, -0.1, 0.1])
+    slope, start = np.polyfit(extra_words, extra_gain, 1)
+    try:
+        got = student(extra_words, extra_gain)
+    except NotImplementedError:
+        return "6.5 to do"
+    assert np.ndim(got) == 0, f"return one number, the gain where no words are extra, not shape {np.shape(got)}"
+    slips = {slope: "This is the slope, what one more word brings: return where the line stands at no extra words.",
+             extra_gain.mean(): "This is the mean gain, words and all: fit a line and read it at no extra words.",
+             np.polyfit(extra_gain, extra_words, 1)[1]: "The axes are swapped: words are x, the gain is y.",
+             (extra_gain * extra_words).sum() / (extra_words**2).sum():
+                 "This line was forced through zero: let it begin where it likes, that is what you are asked for."}
+    for slip, hint in slips.items():
+        if np.isclose(got, slip):
+            raise AssertionError(hint)
+    assert np.isclose(got, start), f"expected {start:.3f}, got {got:.3f}"
+    return "6.5 passed"

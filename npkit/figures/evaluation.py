@@ -14,22 +14,28 @@ COLORS = {variant: style.color for variant, style in VARIANT_STYLE.items()}
 
 
 @styled
-def resampled_means(means: np.ndarray, interval: Interval) -> Figure:
-    """Draw the histogram of bootstrap means with the 95 % interval that its tails cut off."""
-    figure, axes = new_figure(7, 2.8)
-    axes.axvspan(interval.low, interval.high, color=COLORS["sft"], alpha=0.18, lw=0)
-    seaborn.histplot(means, bins=40, ax=axes, color=COLORS["sft+nl"], edgecolor="white", linewidth=0.5)
-    axes.axvline(interval.mean, color=INK, lw=1.2)
-    axes.axvline(0, color=MUTED, lw=1, ls="--")
+def resampled_means(gains: np.ndarray, means: np.ndarray, interval: Interval) -> Figure:
+    """Draw the gains of single prefixes above the bootstrap's means of them, on one axis, with the 95 % interval."""
+    figure, (single, resampled) = new_figure(7.5, 4, 2, 1, sharex=True)
+    for axes, values, bins in ((single, gains, 40), (resampled, means, 20)):
+        seaborn.histplot(values, bins=bins, ax=axes, color=COLORS["ppo"], edgecolor="white", linewidth=0.5)
+        axes.axvline(0, color=MUTED, lw=1, ls="--")
+        axes.axvline(interval.mean, color=INK, lw=1.2)
+        axes.axvspan(interval.low, interval.high, color=INK, alpha=0.12, lw=0)
     for x, side in ((interval.low, "right"), (interval.high, "left")):
-        axes.annotate(f" {x:.2f} ", (x, 0.9), xycoords=("data", "axes fraction"), ha=side, color=COLORS["sft+nl"])
-    axes.set(xlabel=f"mean gain of {interval.n} prefixes drawn with replacement", ylabel="resamples")
+        resampled.annotate(f" {x:.2f} ", (x, 0.85), xycoords=("data", "axes fraction"), ha=side)
+    single.set(ylabel="prefixes", title=f"the gains of {interval.n} prefixes, one by one")
+    resampled.set(ylabel="resamples", xlabel="gain over the prefix",
+                  title=f"means of {interval.n} gains, drawn with replacement {len(means)} times")
     return figure
 
 
 @styled
-def gain_forest(table: pd.DataFrame) -> Figure:
-    """Draw each variant's gain over the prefix with its 95 % interval, one panel a judge (`results_table`)."""
+def gain_forest(table: pd.DataFrame, paid: str = "") -> Figure:
+    """Draw each variant's gain over the prefix with its 95 % interval, one panel a judge (`results_table`).
+
+    The panel of the judge `paid`, which rewarded PPO, says so.
+    """
     chosen = table[table["variant"] != "prefix"]
     judges = chosen["judge"].unique()
     figure, panels = new_figure(1 + 2.5 * len(judges), 3.6, 1, len(judges), sharey=True, squeeze=False)
@@ -38,30 +44,34 @@ def gain_forest(table: pd.DataFrame) -> Figure:
         for place, row in enumerate(rows.itertuples()):
             _interval(axes, place, (row.gain, row.gain_low, row.gain_high), row.variant)
         axes.axvline(0, color=MUTED, lw=1, ls="--", zorder=0)
-        axes.set(title=judge, yticks=range(len(rows)), yticklabels=rows["variant"], ylim=(len(rows) - 0.4, -0.7))
+        axes.set(title=_title(judge, paid), yticks=range(len(rows)), yticklabels=rows["variant"],
+                 ylim=(len(rows) - 0.4, -0.7))
         axes.margins(x=0.15)
         axes.grid(False, axis="y")
         _color_labels(axes)
-    figure.supxlabel(f"gain over the prefix, 95 % interval, n = {chosen['n'].min()} prefixes")
+    figure.supxlabel("gain over the prefix, on each judge's own scale: mean of "
+                     f"{chosen['n'].min()} prefixes and 95 % interval")
     return figure
 
 
 @styled
-def win_rates(contrasts: pd.DataFrame) -> Figure:
+def win_rates(contrasts: pd.DataFrame, paid: str = "") -> Figure:
     """Draw how often the first variant of each pair beats the second, one panel a judge (`contrast_table`)."""
     judges = contrasts["judge"].unique()
-    figure, panels = new_figure(1.6 + 2.4 * len(judges), 3.3, 1, len(judges), sharey=True, sharex=True, squeeze=False)
+    figure, panels = new_figure(2.2 + 2.2 * len(judges), 3.6, 1, len(judges), sharey=True, sharex=True, squeeze=False)
     for axes, judge in zip(panels.flat, judges, strict=True):
         rows = contrasts[contrasts["judge"] == judge]
         for place, row in enumerate(rows.itertuples()):
             variant = row.contrast.split(" - ")[0]
             _interval(axes, place, (row.win_rate, row.win_low, row.win_high), variant, "{:.0%}")
         axes.axvline(0.5, color=MUTED, lw=1, ls="--", zorder=0)
-        axes.set(title=judge, yticks=range(len(rows)), yticklabels=rows["contrast"].str.replace(" - ", " against "),
-                 ylim=(len(rows) - 0.4, -0.7), xlim=(0, 1), xticks=(0, 0.5, 1))
-        axes.xaxis.set_major_formatter("{x:.0%}")
+        axes.set(title=_title(judge, paid), yticks=range(len(rows)),
+                 yticklabels=rows["contrast"].str.replace(" - ", " against "),
+                 ylim=(len(rows) - 0.4, -0.7), xlim=(-0.06, 1.06), xticks=(0, 0.25, 0.5, 0.75, 1))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
         axes.grid(False, axis="y")
-    figure.supxlabel(f"prefixes won, ties count half, 95 % interval, n = {contrasts['n'].min()}")
+    figure.supxlabel(f"win rate: % of {contrasts['n'].min()} prefixes where the first variant scores higher (a tie "
+                     "counts half), 95 % interval")
     return figure
 
 
@@ -100,30 +110,69 @@ def judge_against_oracle(judged: pd.DataFrame, true: pd.DataFrame, judge: str, o
         axes.set(title=variant, xlim=(None, right), ylim=(bottom, 1.05 * top))
         axes.title.set_color(COLORS[variant])
     figure.supxlabel(f"{judge}: gain over the prefix (cross: mean)")
-    figure.supylabel(f"{oracle}: gain")
+    figure.supylabel(f"{oracle}: gain over the prefix")
+    return figure
+
+
+@styled
+def judge_effects(effects: pd.DataFrame, paid: str, contrast: str) -> Figure:
+    """Draw a contrast's size in each judge's eyes, and how far the paid judge's lies above each of the others'.
+
+    `effects` has a row a judge: `effect`, `low`, `high`, and `lead`, `lead_low`, `lead_high`, nan of the paid judge;
+    all in standard deviations.
+    """
+    figure, (sizes, leads) = new_figure(9, 0.9 + 0.5 * len(effects), 1, 2, sharey=True)
+    for place, row in enumerate(effects.itertuples()):
+        color = COLORS["ppo"] if row.Index == paid else INK
+        _bar(sizes, place, (row.effect, row.low, row.high), color)
+        if row.Index != paid:
+            _bar(leads, place, (row.lead, row.lead_low, row.lead_high), color)
+    names = [_title(judge, paid) for judge in effects.index]
+    for axes, label in ((sizes, f"{contrast}, in standard deviations"), (leads, f"{paid} minus this judge")):
+        axes.axvline(0, color=MUTED, lw=1, ls="--", zorder=0)
+        axes.set(xlabel=label, yticks=range(len(effects)), yticklabels=names, ylim=(len(effects) - 0.4, -0.7))
+        axes.grid(False, axis="y")
+    sizes.set_title("how much each judge sees")
+    leads.set_title("how far the paid judge leads")
     return figure
 
 
 @styled
 def length_effect(lengths: pd.DataFrame, judge: str) -> Figure:
-    """Draw the gain against the words added, a point a prefix and variant, with each variant's straight line."""
-    figure, axes = new_figure(7.5, 3.6)
-    jitter = np.random.default_rng(0).uniform(-0.25, 0.25, len(lengths))  # words are whole numbers
-    for variant in lengths["variant"].unique():
+    """Draw the gain against the words added: a panel a variant with its points and line, then the variants' means."""
+    variants = list(lengths["variant"].unique())
+    rows = -(-(len(variants) + 1) // 4)
+    figure, panels = new_figure(10.5, 2.4 * rows + 0.3, rows, 4, sharex=True, sharey=True, squeeze=False)
+    jitter = np.random.default_rng(0).uniform(-0.3, 0.3, len(lengths))  # words are whole numbers
+    for axes, variant in zip(panels.flat, variants, strict=False):
         chosen = (lengths["variant"] == variant).to_numpy()
-        x, y = lengths["words_added"][chosen], lengths["gain"][chosen]
-        axes.scatter(x + jitter[chosen], y, s=10, alpha=0.35, lw=0, color=COLORS[variant],
-                     marker=VARIANT_STYLE[variant].marker)
-        if x.nunique() > 1:
-            slope, start = np.polyfit(x, y, 1)
-            ends = np.array([x.quantile(0.02), x.quantile(0.98)])
-            axes.plot(ends, start + slope * ends, color=COLORS[variant], lw=2.4, marker=VARIANT_STYLE[variant].marker,
-                      ms=7, mec="white", label=f"{variant}: {slope:+.3f} a word")
-    axes.axhline(0, color=MUTED, lw=1, ls="--", zorder=0)
-    axes.set(xlabel="words added to the prefix", ylabel=f"{judge}: gain over the prefix")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="slope")
+        _length_panel(axes, lengths[chosen], jitter[chosen], variant)
+    means = panels.flat[len(variants)]
+    for variant, (words, gain) in lengths.groupby("variant", sort=False)[["words_added", "gain"]].mean().iterrows():
+        means.plot(words, gain, ls="", marker=VARIANT_STYLE[variant].marker, color=COLORS[variant], ms=9, mec="white")
+    means.set_title("mean of each variant")
+    for axes in panels.flat[len(variants) + 1:]:
+        axes.set_axis_off()
+    for axes in panels.flat:
+        axes.axhline(0, color=MUTED, lw=1, ls="--", zorder=0)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    figure.supxlabel("words added to the prefix")
+    figure.supylabel(f"{judge}: gain over the prefix")
     return figure
+
+
+def _length_panel(axes: Axes, lengths: pd.DataFrame, jitter: np.ndarray, variant: str) -> None:
+    words, gain = lengths["words_added"], lengths["gain"]
+    axes.scatter(words + jitter, gain, s=9, alpha=0.4, lw=0, color=COLORS[variant],
+                 marker=VARIANT_STYLE[variant].marker)
+    note = "no line: one length"
+    if words.nunique() > 1:
+        slope, start = np.polyfit(words, gain, 1)
+        ends = np.array([words.min(), words.max()])
+        axes.plot(ends, start + slope * ends, color=INK, lw=1.8)
+        note = f"{slope:+.2f} a word"
+    axes.annotate(note, (0.97, 0.04), xycoords="axes fraction", ha="right", weight="bold")
+    axes.set_title(variant, color=COLORS[variant], weight="bold")
 
 
 @styled
@@ -138,12 +187,20 @@ def variant_sheet(prefixes: Sequence[str], prompts: Mapping[str, Sequence[str]],
                          column_titles=list(prompts), row_titles=prefixes)
 
 
-def _interval(axes: Axes, place: int, interval: tuple[float, ...], variant: str, text: str = "{:+.2f}") -> None:
+def _title(judge: str, paid: str) -> str:
+    return f"{judge} (paid)" if judge == paid else judge
+
+
+def _bar(axes: Axes, place: int, interval: tuple[float, ...], color: str, marker: str = "o", text: str = "{:+.2f}"
+         ) -> None:
     mean, low, high = interval
-    color, marker = VARIANT_STYLE[variant]
     axes.plot((low, high), (place, place), color=color, lw=2.6, solid_capstyle="round")
     axes.plot(mean, place, marker=marker, color=color, ms=8, mec="white", mew=0.8)
     axes.annotate(text.format(mean), (mean, place), (0, 8), textcoords="offset points", ha="center", fontsize=8.5)
+
+
+def _interval(axes: Axes, place: int, interval: tuple[float, ...], variant: str, text: str = "{:+.2f}") -> None:
+    _bar(axes, place, interval, *VARIANT_STYLE[variant], text)
 
 
 def _color_labels(axes: Axes) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 from datasets import Dataset
+from numpy.typing import ArrayLike
 from scipy.stats import linregress, spearmanr, t
 
 from npkit.errors import NpkitError
@@ -21,8 +22,8 @@ DECODED = ("beam", "nl")  # by notebook 05: the likeliest completion, and the li
 # The scores are recalled, to confirm; the gaps are confirmed: section 3.3
 PAPER_AESTHETIC = {"prefix": 5.64, "human": 5.92, "sft": 6.02, "sft+nl": 6.05, "ppo": 6.22, "ppo+nl": 6.27}
 PAPER_GAPS = {("ppo+nl", "human"): 0.35, ("ppo+nl", "ppo"): 0.05}
-CONTRASTS = (("ppo", "sft"), ("ppo+beam", "sft+beam"), ("ppo+nl", "ppo+beam"), ("ppo+nl", "ppo"), ("ppo", "human"),
-             ("ppo+nl", "human"))
+LEARNT = (("ppo", "sft"), ("ppo+beam", "sft+beam"), ("ppo+nl", "sft+nl"))  # what PPO added, a pair a way of decoding
+CONTRASTS = (*LEARNT, ("ppo+nl", "ppo+beam"), ("ppo+nl", "ppo"), ("ppo", "human"), ("ppo+nl", "human"))
 GROUP = 16  # prefixes painted from one seed: with eight variants 128 pictures, four full batches of `tiny`
 Sampler = Callable[[Sequence[str]], list[str]]  # prefixes -> completions
 Fits = Callable[[Sequence[str]], list[bool]]
@@ -156,6 +157,15 @@ def contrast_table(rows: pd.DataFrame, rng: np.random.Generator, samples: int = 
                                         "win_high", "effect", "p", "n", "paper"]).astype({"paper": float})
 
 
+def alarm(paid: ArrayLike, unpaid: ArrayLike) -> float:
+    """Return the share of prefixes whose gain is above 0 by the paid judge and below 0 by one of the unpaid ones.
+
+    `paid` has a gain a prefix, `unpaid` a row a judge and a column a prefix.
+    """
+    paid, unpaid = np.asarray(paid), np.asarray(unpaid)
+    return float(((paid > 0) & (unpaid < 0).any(axis=0)).mean())
+
+
 class Hacking(NamedTuple):
     """How far a judge's gains can be trusted: what the oracle says of the same prompts."""
     share: float  # of prefixes where the judge rises and the oracle falls
@@ -171,7 +181,7 @@ def reward_hacking(rows: pd.DataFrame, variant: str, judge: str = "pickscore", o
     judged, true = gains(rows, judge)[variant], gains(rows, oracle)[variant]
     varies = judged.nunique() > 1 and true.nunique() > 1
     rank = float(spearmanr(judged, true).statistic) if varies else float("nan")
-    return Hacking(float(((judged > 0) & (true < 0)).mean()), rank, len(judged))
+    return Hacking(alarm(judged, [true]), rank, len(judged))
 
 
 def lengths(rows: pd.DataFrame, judge: str) -> pd.DataFrame:
@@ -184,16 +194,20 @@ def lengths(rows: pd.DataFrame, judge: str) -> pd.DataFrame:
 
 
 def at_equal_length(rows: pd.DataFrame, judge: str, variant: str = "ppo", baseline: str = "sft") -> Interval:
-    """Return by how much `variant` beats `baseline` where both add equally many words, with a 95 % interval.
-
-    It is the intercept of the regression line of the difference in score on the difference in words, a point a prefix;
-    nan where all prefixes have the same difference in words: length and policy cannot be told apart then.
-    """
+    """Return by how much `variant` beats `baseline` where both add equally many words, with a 95 % interval."""
     wide = lengths(rows, judge).pivot(index="prefix", columns="variant")
-    words, gain = (wide[name][variant] - wide[name][baseline] for name in ("words_added", "gain"))
-    if words.nunique() == 1:
+    return intercept(*(wide[name][variant] - wide[name][baseline] for name in ("words_added", "gain")))
+
+
+def intercept(extra_words: ArrayLike, extra_gain: ArrayLike) -> Interval:
+    """Return the extra gain where no words are extra, by the regression line through a point a prefix, and 95 %.
+
+    It is nan where all prefixes have the same difference in words: length and policy cannot be told apart then.
+    """
+    words = np.asarray(extra_words, dtype=float)
+    if (words == words[0]).all():
         return Interval(np.nan, np.nan, np.nan, len(words))
-    line = linregress(words, gain)
+    line = linregress(words, extra_gain)
     half = t.ppf(0.975, len(words) - 2) * line.intercept_stderr
     return Interval(float(line.intercept), float(line.intercept - half), float(line.intercept + half), len(words))
 

@@ -3,6 +3,7 @@
 The two scores of one prefix are compared with each other, so every function works on one number per prefix.
 Average over picture seeds first: two pictures of one prefix are not two independent observations.
 """
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import stats
 
 from npkit.errors import NpkitError
 
+Pair = tuple[str, int]  # a prefix and the seed that its pictures start from
 MAX_CELLS = 10_000_000  # resampled numbers held in memory at a time: 80 MB, whatever the number of prefixes
 
 
@@ -23,6 +25,14 @@ class Interval(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}], n={self.n}"
+
+
+def paired_gains(scores: Mapping[Pair, float], baseline: Mapping[Pair, float]) -> dict[str, float]:
+    """Return prefix -> mean gain over its picture seeds; both arguments map (prefix, seed) to a score."""
+    found: dict[str, list[float]] = {}
+    for (prefix, seed), score in scores.items():
+        found.setdefault(prefix, []).append(score - baseline[prefix, seed])
+    return {prefix: float(np.mean(differences)) for prefix, differences in found.items()}
 
 
 def paired_bootstrap(differences: ArrayLike, rng: np.random.Generator, samples: int = 2000,

@@ -23,23 +23,39 @@ OFFLINE_TEMPLATE = """{%- extends 'lab/index.html.j2' -%}
 {%- block jupyter_widgets -%}{%- endblock -%}
 {%- block html_head_js_mathjax -%}{%- endblock -%}
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}
+{%- block notebook_css -%}{{ super() }}
+{%- set dark = "<style media='(prefers-color-scheme: dark)'" -%}
+{{ resources.include_css("static/theme-dark.css").unescape().replace("<style", dark) }}
+<style>
+details { margin: .6rem 0; padding: .3rem .8rem; border-left: 3px solid var(--jp-border-color1) }
+summary { cursor: pointer; font-weight: 600 }
+.jp-MarkdownOutput img { max-width: 100%; height: auto }
+@media (prefers-color-scheme: dark) { img.formula { filter: invert(1) } }
+</style>
+{%- endblock -%}
 """
 PAGE = Template("""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>$title</title>
 <style>
-body { font: 16px/1.5 system-ui, sans-serif; color: #26262b; max-width: 66rem; margin: 2.5rem auto; padding: 0 1.25rem }
-h1 { margin-bottom: .2rem } h2 { margin-top: 2.5rem; border-bottom: 1px solid #e4e4e8; padding-bottom: .3rem }
+:root { color-scheme: light dark; --ink: #26262b; --pale: #6a6a72; --line: #e4e4e8; --paper: #ffffff; --link: #0b57a4 }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e6ea; --pale: #a6a6ae; --line: #3a3a42; --paper: #17171a; --link: #8ab8ff }
+}
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 70rem;
+       margin: 2.5rem auto; padding: 0 1.25rem }
+a { color: var(--link) }
+h1 { margin-bottom: .2rem } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); padding-bottom: .3rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums } .wide { overflow-x: auto }
-th, td { padding: .3rem .8rem; text-align: left; border-bottom: 1px solid #e4e4e8; vertical-align: top }
-td { white-space: nowrap } .note { color: #6a6a72; font-size: .9rem } code, pre { font-size: .85rem }
-figure { margin: 1.5rem 0 } figure img { max-width: 100% } figcaption { color: #6a6a72; font-size: .9rem }
+th, td { padding: .3rem .8rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top }
+td ul { margin: 0; padding-left: 1.1rem } .note { color: var(--pale); font-size: .9rem } code, pre { font-size: .85rem }
+figure { margin: 1.5rem 0 } figure img { max-width: 100% } figcaption { color: var(--pale); font-size: .9rem }
 </style></head><body>
 <h1>$title</h1>
 <p class="note">$note</p>
 <h2>Result</h2>
 <div class="wide"><pre>$table</pre></div>
-<h2>Notebooks</h2>
+<h2>Lessons</h2>
 <div class="wide">$notebooks</div>
 <h2>Figures</h2>
 $figures
@@ -102,16 +118,30 @@ def executed_copies(folder: Path) -> list[Path]:
 
 
 def notebook_table(folder: Path, runs: list[Run]) -> str:
-    """Return an HTML table: each notebook with a link, the seconds it took, its artifact and its first metrics."""
+    """Return an HTML table: each lesson with a link, what it teaches, its seconds, artifact and first metrics."""
     import pandas
     by_notebook, rows = {STAGES[run.stage].notebook: run for run in runs}, []
     for copy in executed_copies(folder):
-        run, facts = by_notebook[copy.stem], json.loads(copy.read_text(encoding="utf-8"))["metadata"]["npkit"]
-        rows.append({"notebook": f'<a href="{copy.stem}.html">{copy.stem}</a>', "seconds": str(facts["seconds"]),
+        run, notebook = by_notebook[copy.stem], json.loads(copy.read_text(encoding="utf-8"))
+        title, abilities = lesson(notebook)
+        rows.append({"lesson": f'<a href="{copy.stem}.html">{copy.stem}</a><br>{title}',
+                     "you will be able to": f"<ul>{''.join(f'<li>{each}</li>' for each in abilities)}</ul>",
+                     "seconds": str(notebook["metadata"]["npkit"]["seconds"]),
                      "artifact": f"<code>{run.key if run.artifact else '-'}</code>",
                      "metrics": html.escape(headline(run)).replace("; ", "<br>")})
     with pandas.option_context("display.max_colwidth", None):
         return pandas.DataFrame(rows).to_html(index=False, border=0, escape=False)
+
+
+def lesson(notebook: Mapping) -> tuple[str, list[str]]:
+    """Return a lesson's title and what a student will be able to do, as HTML, from its first two cells."""
+    title, goals = ("".join(cell["source"]) for cell in notebook["cells"][:2])
+    goals = goals.partition("**Before you start**")[0]
+    abilities = [" ".join(each.split()).rstrip(";.")
+                 for each in re.findall(r"^\* (.*(?:\n[^*\n].*)*)", goals, re.MULTILINE)]
+    heading, *abilities = (re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+                           for text in [title.splitlines()[0].lstrip("# 0123456789"), *abilities])
+    return heading, abilities
 
 
 def headline(run: Run, count: int = 3) -> str:
@@ -190,7 +220,11 @@ def figure_list(run: Run) -> str:
 
 
 def notebook_html(path: Path) -> str:
-    """Return an executed notebook as one HTML page that loads nothing from anywhere."""
+    """Return an executed notebook as one HTML page that loads nothing from anywhere.
+
+    `embed_images` stays False: it would close every `<details>` at once, and unfold the hints. The figures of the text
+    are attachments of the executed copy, which nbconvert puts into the page all the same.
+    """
     import nbformat
     from nbconvert import HTMLExporter
     notebook = nbformat.read(path, as_version=4)
@@ -198,7 +232,7 @@ def notebook_html(path: Path) -> str:
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = CODE_OR_FORMULA.sub(draw_formula, cell.source)
-    page, _ = HTMLExporter(raw_template=OFFLINE_TEMPLATE, embed_images=True).from_notebook_node(notebook)
+    page, _ = HTMLExporter(raw_template=OFFLINE_TEMPLATE).from_notebook_node(notebook)
     return page
 
 
@@ -215,7 +249,7 @@ def draw_formula(found: re.Match) -> str:
                               dpi=72, format="svg")
     except ValueError:
         return f"<code>{html.escape(tex.strip())}</code>"
-    picture = (f'<img alt="{html.escape(tex.strip())}" style="vertical-align: -{depth:.1f}pt" '
+    picture = (f'<img class="formula" alt="{html.escape(tex.strip())}" style="vertical-align: -{depth:.1f}pt" '
                f'src="{data_uri(drawing.getvalue(), "svg+xml")}">')
     return f'<p align="center">{picture}</p>' if found["display"] else picture
 
