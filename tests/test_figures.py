@@ -164,7 +164,7 @@ def test_a_training_without_a_critic_has_no_panel_for_it():
 STRANGE = "$5 \\frac 🦊風 {x"  # a formula that is none, and characters that DejaVu Sans lacks
 STAND_IN = "$5\\frac[foxface,U+98A8]{x"
 SHOW_NO_TEXT = {drawn.resampled_means, figures.sft.temperatures, figures.ppo.clipping, figures.glyphworld.vote_curve,
-                figures.neurologic.price}
+                figures.neurologic.price, figures.neurologic.bound}
 EXAMPLES = examples("moody")
 
 
