@@ -21,13 +21,13 @@ def states(phrases: Sequence[State]) -> Figure:
     places: dict[State, tuple[float, float]] = {(): (0, -(len(phrases) - 1) / 2)}
     for row, phrase in enumerate(phrases):
         places |= {phrase[:end]: (end, -row) for end in range(1, len(phrase) + 1) if phrase[:end] not in places}
-    figure, axes = new_figure(2.3 * max(map(len, phrases)) + 1.6, 1.1 * len(phrases) + 0.4)
+    figure, axes = new_figure(2.3 * max(map(len, phrases)) + 1.6, 1.0 * len(phrases) + 0.1)
     boxes = {state: axes.text(x, y, " ".join(state) or "nothing\nbegun", ha="center", va="center", zorder=3,
                               weight="bold" if state in phrases else "normal",
                               bbox={"boxstyle": "round,pad=0.45", "fc": SHADE if state in phrases else "white",
                                     "ec": COLOR if state else INK})
              for state, (x, y) in places.items()}
-    axes.set(xlim=(-0.35, max(map(len, phrases)) + 0.4), ylim=(-len(phrases) + 0.55, 0.45))
+    axes.set(xlim=(-0.35, max(map(len, phrases)) + 0.4), ylim=(-len(phrases) + 0.65, 0.35))
     axes.set_axis_off()
     for state in filter(None, places):
         _arrow(axes, boxes[state[:-1]], boxes[state], state[-1], COLOR)
@@ -39,12 +39,12 @@ def states(phrases: Sequence[State]) -> Figure:
 
 def _arrow(axes: Axes, start, end, label: str, color: str, ls: str = "-") -> None:
     """An arrow from the border of one box to the border of another, with a word beside it."""
-    axes.annotate("", end.get_position(), start.get_position(), zorder=2, arrowprops={
+    axes.annotate("", end.get_position(), start.get_position(), zorder=4, arrowprops={
         "arrowstyle": "-|>", "color": color, "ls": ls, "lw": 1.4, "mutation_scale": 14, "shrinkA": 2, "shrinkB": 2,
         "patchA": start.get_bbox_patch(), "patchB": end.get_bbox_patch()})
     (x, y), (other_x, other_y) = start.get_position(), end.get_position()
     axes.annotate(label, ((x + other_x) / 2, (y + other_y) / 2), (0, 4), textcoords="offset points", ha="center",
-                  va="bottom", fontsize=9, color=color, zorder=4,
+                  va="bottom", fontsize=9, color=color, zorder=5,
                   bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none"} if y != other_y else None)
 
 

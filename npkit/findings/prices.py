@@ -44,11 +44,11 @@ def clause_prices(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pr
     """Return for each clause what is saved without it, in nats: as it is, and at equal length.
 
     The second one compares how far each of the two texts, with and without the clause, falls short of the best text of
-    its own number of tokens.
+    its own number of tokens, looked for by a beam eight times as wide.
     """
     wanted = constraints.wanted
     sets = [constraints, *(Constraints(wanted[:number] + wanted[number + 1:], constraints.excluded,
                                        constraints.ordered, constraints.own_parts) for number in range(len(wanted)))]
     whole, *others = decode(model, tokenizer, [prefix] * len(sets), sets, config)
-    (free,) = best_of_each_length(model, tokenizer, [prefix], config.beam_size, config.max_new_tokens)
+    (free,) = best_of_each_length(model, tokenizer, [prefix], 8 * config.beam_size, config.max_new_tokens)
     return [(other.logprob - whole.logprob, excess(whole, free) - excess(other, free)) for other in others]
