@@ -31,7 +31,7 @@ def lesson(mine: bool, seed: int) -> dict:
 def test_the_forty_lines_find_the_texts_of_the_batched_decoder(mine, seed):
     names = lesson(mine, seed)
     assert names["different"] == 0
-    assert len(names["drawn"]) == 200 and len(set(names["prompts"])) > 40
+    assert len(names["drawn"]) == 200 and len(set(names["mine"])) > 40
     np.testing.assert_allclose([score for score, _ in names["by_hand"]], [each.logprob for each in names["batched"]],
                                atol=1e-4)
     fates = set(names["traced"]["fate"])

@@ -59,9 +59,8 @@ def spellings(rows: Sequence[Sequence[str]], by_tokens: Sequence[bool], by_lette
         for token in row:
             axes.barh(-place, len(token) - 0.12, left=left + 0.06, height=0.66, edgecolor=COLOR, zorder=2,
                       facecolor=WARN if by_tokens[place] else "white")
-            for number, letter in enumerate(token):
-                axes.text(left + number + 0.5, -place, letter.replace(" ", "␣"), ha="center", va="center", zorder=3,
-                          family="monospace")
+            axes.text(left + len(token) / 2, -place, token.replace(" ", "␣"), ha="center", va="center", zorder=3,
+                      fontsize=11)
             left += len(token)
         for x, stopped in ((length + 1.9, by_tokens[place]), (length + 5.4, by_letters[place])):
             axes.text(x, -place, "stopped" if stopped else "written", ha="center", va="center",

@@ -3,8 +3,8 @@
 The plain functions are those that the exercises of notebook 05 ask for; there they are put together to a search that
 finds the same texts as `decode`, which does the same for a batch, on bytes, in tensors.
 """
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -72,12 +72,13 @@ def _word_tokenizer(tokens: Sequence[str]) -> PreTrainedTokenizerFast:
 def draw_constraints(phrases: Sequence[str], rng: np.random.Generator) -> Constraints:
     """Return one to three clauses of one or two `phrases`, and up to two banned ones that stand in none of these."""
     while True:
-        drawn = iter(rng.permutation(phrases).tolist())
-        clauses = [any_of(*(next(drawn) for _ in range(rng.integers(1, 3)))) for _ in range(rng.integers(1, 4))]
-        banned = [next(drawn, "") for _ in range(rng.integers(0, 3))]
-        wanted = tuple((f"clause {number}", clause) for number, clause in enumerate(clauses, 1))
+        drawn, sizes = rng.permutation(phrases).tolist(), rng.integers(1, 3, rng.integers(1, 4))
+        ends = np.cumsum([0, *sizes])
+        wanted = tuple((f"clause {number}", any_of(*drawn[begin:end]))
+                       for number, (begin, end) in enumerate(pairwise(ends), 1) if end <= len(drawn))
+        banned = tuple(drawn[ends[-1]:ends[-1] + rng.integers(0, 3)])
         try:
-            return checked(Constraints(wanted, tuple(filter(None, banned)), own_parts=False))
+            return checked(Constraints(wanted, banned, own_parts=False))
         except NpkitError:  # a banned phrase stands in a wanted one
             continue
 
@@ -142,10 +143,9 @@ def step(candidates: Sequence[Hypothesis], left: int, tolerance: int, count: int
     possible = [each for each in candidates if not each.banned and each.needed <= left]
     most = max((len(each.met) for each in possible), default=0)
     near = [each for each in possible if len(each.met) >= most - tolerance]
-    turn, taken = {}, Counter()
+    turn, taken = {}, {}
     for each in sorted(near, key=lambda each: each.rank, reverse=True):
-        turn[each] = taken[each.met]
-        taken[each.met] += 1
+        turn[each] = taken[each.met] = taken.get(each.met, -1) + 1
     return sorted(turn, key=turn.get)[:count]
 
 
