@@ -90,7 +90,8 @@ def of_corpora(word: str) -> dict[Callable, Callable[[], Figure]]:
     tastes = pd.DataFrame([(f"{word} - b", f"drawing {number}", number, number - 1, number + 0.5)
                            for number in range(3)], columns=["comparison", "tastes", "mean", "low", "high"])
     oracle = pd.DataFrame({"variant": ["prefix", word] * 4, "oracle": range(8)})
-    costs = pd.DataFrame({"clauses": [0, 0, 1, 1], "logprob": [-3.0, -4.0, -8.0, -7.0]})
+    costs = pd.DataFrame({"clauses": [0, 0, 1, 1], "logprob": [-3.0, -4.0, -8.0, -7.0], "free": -2.5})
+    needs = pd.DataFrame({"written": [1, 1, 2], "needed": [3, 5, 2]})
     return {
         data.category_shares: partial(data.category_shares, {word: shares, "b": shares}),
         data.popularity: partial(data.popularity, {word: [100, 10, 1], "b": [300, 20, 0]}),
@@ -103,7 +104,9 @@ def of_corpora(word: str) -> dict[Callable, Callable[[], Figure]]:
         glyphworld.vote_curve: partial(glyphworld.vote_curve, [-1.0, 0.3, 2.0], 0.5),
         glyphworld.oracle_by_variant: partial(glyphworld.oracle_by_variant, oracle),
         neurologic.states: partial(neurologic.states, [(word, "art"), ("art", "nouveau")]),
-        neurologic.price: partial(neurologic.price, costs, [0, 1, 1, 2]),
+        neurologic.spellings: partial(neurologic.spellings, [[word, "art"], ["a"]], [True, False], [True, True]),
+        neurologic.bound: partial(neurologic.bound, needs, 5),
+        neurologic.price: partial(neurologic.price, costs),
         neurologic.shares: partial(neurologic.shares, {"sft": shares, "ppo": shares}),
         picture_sheet: partial(picture_sheet, PICTURES, [word] * 6, 3, column_titles=["ppo", word, "c"],
                                row_titles=[word, "b"]),

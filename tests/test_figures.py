@@ -191,7 +191,7 @@ def test_seeds_without_a_table_say_that_it_is_missing():
 STRANGE = "$5 \\frac 🦊風 {x"  # a formula that is none, and characters that DejaVu Sans lacks
 STAND_IN = "$5\\frac[foxface,U+98A8]{x"
 SHOW_NO_TEXT = {drawn.resampled_means, figures.sft.temperatures, figures.ppo.clipping, figures.ppo.stopped_tokens,
-                figures.glyphworld.vote_curve, figures.neurologic.price}
+                figures.glyphworld.vote_curve, figures.neurologic.price, figures.neurologic.bound}
 EXAMPLES = examples("moody")
 
 
