@@ -164,7 +164,7 @@ def test_a_training_without_a_critic_has_no_panel_for_it():
 STRANGE = "$5 \\frac 🦊風 {x"  # a formula that is none, and characters that DejaVu Sans lacks
 STAND_IN = "$5\\frac[foxface,U+98A8]{x"
 SHOW_NO_TEXT = {drawn.resampled_means, figures.sft.temperatures, figures.ppo.clipping, figures.glyphworld.vote_curve,
-                figures.neurologic.price}
+                figures.neurologic.price, figures.reward.learning}
 EXAMPLES = examples("moody")
 
 
@@ -185,7 +185,7 @@ def painted(function, word: str, monkeypatch) -> str:
 
 
 def test_every_figure_function_has_an_example():
-    public = {function for name in ("data", "evaluation", "glyphworld", "neurologic", "ppo", "sft")
+    public = {function for name in ("data", "evaluation", "glyphworld", "neurologic", "ppo", "reward", "sft")
               for function in vars(getattr(figures, name)).values()
               if inspect.isfunction(function) and inspect.signature(function).return_annotation is figures.Figure}
     assert public | {figures.picture_sheet} == set(EXAMPLES)
