@@ -105,8 +105,8 @@ def of_reward(word: str) -> dict[Callable, Callable[[], Figure]]:
         reward.calibration: partial(reward.calibration, {word: bins, "b": bins}),
         reward.same_noise: partial(reward.same_noise, gained),
         reward.over_optimised: partial(reward.over_optimised, claimed, {word: "judge", "public": "public"}),
-        reward.fooled: partial(reward.fooled, PICTURES[:2], PICTURES[:2], [f"a fox, {word}"] * 2, [0.9, 0.8],
-                               [0.1, 0.2]),
+        reward.fooled: partial(reward.fooled, PICTURES[:2], PICTURES[:2], [f"a fox, {word}"] * 2,
+                               np.array([[0.9, 0.8], [0.7, 0.8]]), np.array([[0.1, 0.2], [0.3, 0.2]])),
     }
 
 

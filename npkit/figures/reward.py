@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from npkit.figures.base import INK, MUTED, VARIANT_STYLE, Figure, as_array, new_figure, scatter_in_rows, styled
+from npkit.figures.base import INK, MUTED, PALE, VARIANT_STYLE, Figure, as_array, new_figure, scatter_in_rows, styled
 from npkit.figures.lettering import wrap
 
 JUDGE, PUBLIC = VARIANT_STYLE["ppo+nl"], VARIANT_STYLE["sft+nl"]  # what a judge claims; what is true of the public
@@ -41,11 +41,11 @@ def learning(curve: pd.DataFrame, kept_step: int, single_rater: float, ceiling: 
         for axes, column in ((left, "loss"), (right, "agreement")):
             axes.plot(curve["step"], curve[f"{name} {column}"], color=style.color, marker=style.marker, ms=3.5,
                       label=name)
-    for axes, values in ((left, {"a coin": np.log(2)}),
-                         (right, {"a coin": 0.5, "a single rater": single_rater, "knows the utility": ceiling})):
-        for text, value in values.items():
-            axes.axhline(value, color=MUTED, lw=1, ls="--", zorder=0)
-            axes.text(curve["step"].max(), value, text, fontsize=8, va="bottom", ha="right", color=MUTED)
+    left.axhline(np.log(2), color=MUTED, lw=1, ls="--", zorder=0, label="a coin")
+    for text, value in {"a coin": 0.5, "a single rater": single_rater, "knows the utility": ceiling}.items():
+        right.axhline(value, color=MUTED, lw=1, ls="--", zorder=0)
+        right.text(curve["step"].max(), value - 0.003, text, fontsize=8, va="top", ha="right", color=MUTED)
+    for axes in (left, right):
         axes.axvline(kept_step, color=INK, lw=0.9)
         axes.set(xlabel="step")
     left.set(ylabel="PickScore's loss, nats a pair")
@@ -74,16 +74,20 @@ def agreement(table: pd.DataFrame) -> Figure:
 
 @styled
 def calibration(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw the share of votes over the share that a judge predicts, a panel a judge (columns predicted, voted, n)."""
+    """Draw the votes for a judge's favourites over the share that it predicts, a panel a judge.
+
+    Columns predicted, voted, error and n.
+    """
     figure, panels = new_figure(4 * len(tables), 3.6, 1, len(tables), sharey=True, squeeze=False)
     for axes, (name, table) in zip(panels[0], tables.items(), strict=True):
-        axes.plot((0, 1), (0, 1), color=MUTED, lw=1, ls="--", zorder=0)
+        axes.plot((0.5, 1), (0.5, 1), color=MUTED, lw=1, ls="--", zorder=0)
         axes.errorbar(table["predicted"], table["voted"], yerr=table["error"], color=JUDGE.color, marker="o", ms=5,
                       lw=1.6)
         for row in table.itertuples():
-            axes.text(row.predicted, 0.02, str(row.n), fontsize=8, ha="center", color=MUTED)
-        axes.set(title=name, xlabel="predicted share for the first", xlim=(0, 1), ylim=(0, 1))
-    panels[0, 0].set_ylabel("share of votes for the first")
+            axes.text(row.predicted, 0.31, str(row.n), fontsize=8, ha="center", color=MUTED)
+        axes.axhline(0.5, color=PALE, lw=1.5, zorder=0)
+        axes.set(title=name, xlabel="share predicted for the favourite", xlim=(0.48, 1.02), ylim=(0.3, 1.02))
+    panels[0, 0].set_ylabel("share of votes for the favourite")
     return figure
 
 
@@ -119,25 +123,28 @@ def over_optimised(table: pd.DataFrame, curves: Mapping[str, str]) -> Figure:
         axes.fill_between(rows.index, rows["mean"] - 2 * rows["sem"], rows["mean"] + 2 * rows["sem"], lw=0,
                           color=style.color, alpha=0.15)
     axes.axhline(0.5, color=MUTED, lw=1, ls="--", zorder=0)
-    axes.set(xlabel="words added by a search that sees the student's judge alone", ylabel="prefer it to the plain one",
+    axes.set(xlabel="words added by a search that sees your judge alone", ylabel="prefer it to the plain one",
              ylim=(0, 1), xticks=sorted(table["words"].unique()))
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
 @styled
-def fooled(plain: Sequence, painted: Sequence, prompts: Sequence[str], claimed: Sequence[float],
-           true: Sequence[float]) -> Figure:
-    """Draw plain pictures above those of prompts that fool a judge, and below what it claims and what is true."""
+def fooled(plain: Sequence, painted: Sequence, prompts: Sequence[str], claimed: np.ndarray, true: np.ndarray) -> Figure:
+    """Draw plain pictures above those of prompts that fool a judge, and below what it claims and what is true.
+
+    Both are shares (prompts, seeds): bars are their means, lines 95 % intervals over the picture seeds.
+    """
     count = len(prompts)
     figure, panels = new_figure(2.05 * count, 6.6, 3, count, squeeze=False, height_ratios=(1, 1, 0.75))
     for column, prompt in enumerate(prompts):
         _picture(panels[0, column], plain[column], prompt.partition(",")[0])
         _picture(panels[1, column], painted[column], ", ".join(prompt.split(", ")[1:]))
         axes = panels[2, column]
-        axes.bar((0, 1), (claimed[column], true[column]), color=(JUDGE.color, PUBLIC.color), width=0.7)
-        for place, value in enumerate((claimed[column], true[column])):
-            axes.text(place, value + 0.02, f"{value:.2f}", ha="center", fontsize=9)
+        for place, (values, style) in enumerate(((claimed[column], JUDGE), (true[column], PUBLIC))):
+            error = 1.96 * np.std(values, ddof=1) / len(values) ** 0.5
+            axes.bar(place, np.mean(values), yerr=error, color=style.color, ecolor=INK, width=0.7)
+            axes.text(place, np.mean(values) + error + 0.02, f"{np.mean(values):.2f}", ha="center", fontsize=9)
         axes.axhline(0.5, color=MUTED, lw=1, ls="--", zorder=0)
         axes.set(ylim=(0, 1.08), yticks=(0, 0.5, 1) if column == 0 else ())
         axes.set_xticks((0, 1), ("judge", "public"))

@@ -58,10 +58,14 @@ def group_means(values: Tensor, shares: Tensor) -> np.ndarray:
     return means[~means.isnan()].numpy()
 
 
-def reliability(predicted: Tensor, voted: Tensor, num_bins: int = 6) -> pd.DataFrame:
-    """Pairs in bins of equal width by the predicted share: means of both shares, the error of the second, and n."""
-    table = pd.DataFrame({"predicted": predicted.numpy(), "voted": voted.numpy()})
-    bins = table.groupby((table["predicted"] * num_bins).astype(int).clip(upper=num_bins - 1))
+def reliability(predicted: Tensor, voted: Tensor, num_bins: int = 5) -> pd.DataFrame:
+    """Pairs in bins by the share predicted for the favourite: means of both shares, the error of the second, and n.
+
+    The favourite is the picture for which a share above one half is predicted; bins with few pairs are left out.
+    """
+    table = pd.DataFrame({"predicted": torch.maximum(predicted, 1 - predicted).numpy(),
+                          "voted": torch.where(predicted > 0.5, voted, 1 - voted).numpy()})
+    bins = table.groupby(((2 * table["predicted"] - 1) * num_bins).astype(int).clip(upper=num_bins - 1))
     found = bins.mean().assign(error=1.96 * bins["voted"].sem(), n=bins.size())
     return found[found["n"] >= 10].reset_index(drop=True)
 
@@ -99,7 +103,7 @@ class Towers:
 
     def pictures(self, pictures: np.ndarray) -> Tensor:
         """Features (n, 128) of pictures (n, 96, 96, 3) uint8."""
-        parts = torch.from_numpy(pictures).split(100)
+        parts = torch.tensor(pictures).split(100)  # a copy: painted arrays may not be written to
         return torch.cat([self.clip.vision_model(pixel_values=to_signed(part)).pooler_output for part in parts])
 
     def texts(self, texts: Sequence[str]) -> Tensor:
