@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from npkit.figures import Figure, data, evaluation, glyphworld, neurologic, picture_sheet, ppo, sft
+from npkit.figures import Figure, data, evaluation, glyphworld, neurologic, picture_sheet, ppo, reward, sft
 from npkit.findings.evaluation import VARIANTS, contrast_table, gains, lengths, results_table
 from npkit.findings.stats import Interval
 
@@ -113,6 +113,26 @@ def of_corpora(word: str) -> dict[Callable, Callable[[], Figure]]:
     }
 
 
+def of_reward(word: str) -> dict[Callable, Callable[[], Figure]]:
+    """Return the examples of notebook 03."""
+    curve = pd.DataFrame({"step": [0, 10]} | {f"{pairs} {column}": 0.6 for pairs in ("training", "validation")
+                                               for column in ("loss", "agreement")})
+    table = pd.DataFrame({"judge": [word, "b"], "mean": 0.6, "low": 0.5, "high": 0.7})
+    bins = pd.DataFrame({"predicted": [0.2, 0.8], "voted": [0.3, 0.6], "error": 0.1, "n": 20})
+    gained = pd.DataFrame({"prompt": [word, word, "b", "b"], "noise": ["same", "other"] * 2, "gain": range(4)})
+    claimed = pd.DataFrame({"words": [0, 0, 1, 1], "share": [0.5, 0.6, 0.7, 0.9], "curve": [word, "public"] * 2})
+    return {
+        reward.votes: partial(reward.votes, PICTURES[:2], [word, "b"], [(0, 1)], [0.4], [0.5]),
+        reward.learning: partial(reward.learning, curve, 10, 0.65, 0.74),
+        reward.agreement: partial(reward.agreement, table),
+        reward.calibration: partial(reward.calibration, {word: bins, "b": bins}),
+        reward.same_noise: partial(reward.same_noise, gained),
+        reward.over_optimised: partial(reward.over_optimised, claimed, {word: "judge", "public": "public"}),
+        reward.fooled: partial(reward.fooled, PICTURES[:2], PICTURES[:2], [f"a fox, {word}"] * 2,
+                               np.array([[0.9, 0.8], [0.7, 0.8]]), np.array([[0.1, 0.2], [0.3, 0.2]])),
+    }
+
+
 def examples(word: str) -> dict[Callable, Callable[[], Figure]]:
     """Return figure function -> a call of it on toy data."""
-    return of_evaluation(word) | of_training(word) | of_corpora(word)
+    return of_evaluation(word) | of_training(word) | of_reward(word) | of_corpora(word)

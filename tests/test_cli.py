@@ -160,7 +160,7 @@ def test_status_says_what_is_there_and_what_is_next(capsys, npkit_home):
     assert main(["status", "--seed", "2"]) == 0
     output = capsys.readouterr().out
     assert "torch" in output
-    assert "\nnext: npkit run --seed 2\n      (makes glyphworld, data, sft, ppo, neurologic, evaluation," in output
+    assert "\nnext: npkit run --seed 2\n      (makes glyphworld, data, sft, reward, ppo, neurologic," in output
     assert not npkit_home.exists()
     for stage in ("glyphworld", "data"):
         open_run(stage, "tiny", 2).make(lambda folder: {"num_prompts": 5})
@@ -168,7 +168,7 @@ def test_status_says_what_is_there_and_what_is_next(capsys, npkit_home):
     output = capsys.readouterr().out
     assert "num_prompts 5" in output
     assert "0 min ago" in output
-    assert "\nnext: npkit run --seed 2\n      (makes sft, ppo, neurologic, evaluation, and the result table)" in output
+    assert "\nnext: npkit run --seed 2\n      (makes sft, reward, ppo, neurologic, evaluation, and the result" in output
 
 
 def test_status_and_optimize_name_the_same_command(capsys, npkit_home):
@@ -177,7 +177,7 @@ def test_status_and_optimize_name_the_same_command(capsys, npkit_home):
     assert command == "npkit run --until 04_ppo --set ppo.kl_coef=0.3"
     assert main(["optimize", "a fox", "--set", "ppo.kl_coef=0.3"]) == 2
     assert f"make it by {command}, or name a folder" in capsys.readouterr().err
-    for stage in ("glyphworld", "data", "sft", "ppo"):
+    for stage in ("glyphworld", "data", "sft", "reward", "ppo"):
         open_run(stage, "tiny").make(lambda folder: {"number": 1})
     assert main(["status"]) == 0
     assert "\nnext: npkit run\n      (makes neurologic, evaluation, and the result table)\n" in capsys.readouterr().out

@@ -191,7 +191,8 @@ def test_seeds_without_a_table_say_that_it_is_missing():
 STRANGE = "$5 \\frac 🦊風 {x"  # a formula that is none, and characters that DejaVu Sans lacks
 STAND_IN = "$5\\frac[foxface,U+98A8]{x"
 SHOW_NO_TEXT = {drawn.resampled_means, figures.sft.temperatures, figures.ppo.clipping, figures.ppo.stopped_tokens,
-                figures.glyphworld.vote_curve, figures.neurologic.price, figures.neurologic.bound}
+                figures.glyphworld.vote_curve, figures.neurologic.price, figures.neurologic.bound,
+                figures.reward.learning}
 EXAMPLES = examples("moody")
 
 
@@ -212,7 +213,7 @@ def painted(function, word: str, monkeypatch) -> str:
 
 
 def test_every_figure_function_has_an_example():
-    public = {function for name in ("data", "evaluation", "glyphworld", "neurologic", "ppo", "sft")
+    public = {function for name in ("data", "evaluation", "glyphworld", "neurologic", "ppo", "reward", "sft")
               for function in vars(getattr(figures, name)).values()
               if inspect.isfunction(function) and inspect.signature(function).return_annotation is figures.Figure}
     assert public | {figures.picture_sheet} == set(EXAMPLES)

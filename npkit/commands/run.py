@@ -31,10 +31,10 @@ def add(verbs) -> None:
 def show_plan(runs: Sequence["Run"], kept: Sequence[bool], corpus: "Corpus | None") -> None:
     """Print what would be run and what kept, a line a stage, and what the corpus holds."""
     from npkit.study import preflight
-    from npkit.study.artifacts import STAGES
+    from npkit.study.artifacts import STAGES, WITHOUT_CORPUS
     for each, is_kept in zip(runs, kept, strict=True):
         print(f"{STAGES[each.stage].notebook:<24}{'keep' if is_kept else 'run '} {each.folder}")
-    if [each.stage for each in runs] != ["glyphworld"]:
+    if not {each.stage for each in runs} <= WITHOUT_CORPUS:
         print(f"\n{preflight.account(corpus or preflight.find_corpus(runs[0]))}")
 
 

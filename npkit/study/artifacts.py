@@ -50,10 +50,13 @@ STAGES = {
     "glyphworld": Stage("00_glyphworld", models=("npkit/glyphworld/weights/eye",)),
     "data": Stage("01_data_and_prefixes", (), ("data",)),
     "sft": Stage("02_sft", ("data",), ("policy", "sft"), command="npkit.training.assembly:write_sft"),
+    "reward": Stage("03_reward", models=tuple(f"npkit/glyphworld/weights/{name}" for name in (
+        "eye", "aesthetic-tiny", "heldout-tiny", "pickscore-tiny"))),
     "ppo": Stage("04_ppo", ("data", "sft"), ("ppo", "images", "judges"), command="npkit.training.assembly:write_ppo"),
     "neurologic": Stage("05_neurologic_decoding", ("data", "sft", "ppo"), ("neurologic", "evaluation")),
     "evaluation": Stage("06_evaluation", ("data", "sft", "ppo", "neurologic"), ("evaluation", "images", "judges")),
 }
+WITHOUT_CORPUS = frozenset({"glyphworld", "reward"})  # stages that read no prompts but those they make themselves
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from npkit.errors import Faults, NpkitError
 from npkit.findings.evaluation import test_prefixes
-from npkit.study.artifacts import Run
+from npkit.study.artifacts import WITHOUT_CORPUS, Run
 from npkit.text import corpus
 from npkit.text.policy import check_name, early_tokenizer, is_recurrent_kind, longest_scored_prefix, num_positions
 from npkit.training.assembly import NUM_SHOWN
@@ -44,10 +44,10 @@ def check(runs: Mapping[str, Run]) -> Corpus | None:
                 check_settings(run)
     if {"ppo", "evaluation"} & set(runs):
         check_scoring(run, faults)
-    if set(runs) != {"glyphworld"}:
+    if not set(runs) <= WITHOUT_CORPUS:
         with faults.noted():
             found = find_corpus(run)
-    if found and not set(runs) <= {"glyphworld", "data"}:
+    if found and not set(runs) <= {*WITHOUT_CORPUS, "data"}:
         check_prefixes(runs, found, faults)
     faults.tell()
     return found

@@ -1,0 +1,144 @@
+"""Exercise checks of notebook 03_reward: each names the likely slip in scores, preference loss, accuracy, gain, search.
+"""
+import math
+
+import torch
+from torch import Tensor
+
+
+def near(got, expected) -> bool:
+    """Say whether two numbers or lists of numbers are the same up to rounding."""
+    got, expected = (torch.as_tensor(numbers, dtype=torch.float64) for numbers in (got, expected))
+    return got.shape == expected.shape and torch.allclose(got, expected, atol=1e-5)
+
+
+def check_pickscore(student) -> str:
+    """Exercise 3.1. Return "3.1 to do" or "3.1 passed"; raise AssertionError with a hint."""
+    texts, pictures = torch.tensor([[3.0, 4.0], [0.0, 2.0]]), torch.tensor([[4.0, 3.0], [5.0, 0.0]])
+    try:
+        got = student(texts, pictures, 10.0)
+    except NotImplementedError:
+        return "3.1 to do"
+    assert isinstance(got, Tensor), "return a tensor"
+    if got.shape == (2, 2):
+        raise AssertionError("You scored every text with every picture: row i of the texts belongs to row i of the "
+                             "pictures, so multiply number by number and sum over the last dimension.")
+    assert got.shape == (2,), f"return one score per row, shape (2,), got {tuple(got.shape)}"
+    across = (texts / texts.norm(dim=0) * (pictures / pictures.norm(dim=0))).sum(-1) * 10
+    slips = {(240.0, 0.0): "These are dot products of vectors that still have their lengths: divide each by its norm.",
+             (0.96, 0.0): "The cosines are right; logit_scale is missing.",
+             (0.096, 0.0): "You divided by logit_scale: it multiplies the cosine. Its inverse is CLIP's temperature.",
+             (48.0, 0.0): "Only one of the two embeddings was normalised: a cosine needs both.",
+             tuple(across.tolist()): "You normalised over the batch: each embedding is a row, use dim=-1."}
+    for slip, hint in slips.items():
+        if near(got, slip):
+            raise AssertionError(hint)
+    assert near(got, [9.6, 0.0]), f"expected [9.6, 0.0], got {got.tolist()}"
+    group = student(texts[:, None], torch.stack([pictures, texts], 1), 10.0)
+    assert group.shape == (2, 2) and near(group[:, 1], [10.0, 10.0]), (
+        "Several pictures of one text come as (prefixes, pictures, width): normalise and sum over the LAST dimension.")
+    return "3.1 passed"
+
+
+def check_agreement_with_votes(student) -> str:
+    """Exercise 3.2. Return "3.2 to do" or "3.2 passed"; raise AssertionError with a hint."""
+    first, second = torch.tensor([2.0, 0.0, 1.0]), torch.tensor([1.0, 3.0, 1.0])
+    shares = torch.tensor([0.75, 0.25, 0.875])
+    try:
+        got = student(first, second, shares)
+    except NotImplementedError:
+        return "3.2 to do"
+    assert isinstance(got, Tensor) and got.shape == (3,), "return one number per pair, a tensor of three numbers"
+    slips = {(0.75, 0.75, 0.875): "Equal scores are no preference: such a pair counts one half, whatever the votes.",
+             (0.75, 0.75, 0.125): "Equal scores are no preference: such a pair counts one half, whatever the votes.",
+             (0.25, 0.25, 0.5): "The sides are turned: where the first score is higher, count its share.",
+             (0.75, 0.25, 0.5): "Where the second score is higher, the raters on the judge's side are 1 - share.",
+             (1.0, 1.0, 0.5): "That compares with the majority. A vote of ONE rater is the measure: use the share."}
+    for slip, hint in slips.items():
+        if near(got, slip):
+            raise AssertionError(hint)
+    assert near(got, [0.75, 0.75, 0.5]), f"expected [0.75, 0.75, 0.5], got {got.tolist()}"
+    return "3.2 passed"
+
+
+def check_preference_loss(student) -> str:
+    """Exercise 3.3. Return "3.3 to do" or "3.3 passed"; raise AssertionError with a hint."""
+    first, second, wins = torch.tensor([2.0, 0.0]), torch.tensor([1.0, 2.0]), torch.tensor([1.0, 0.25])
+    try:
+        got = student(first, second, wins)
+    except NotImplementedError:
+        return "3.3 to do"
+
+    def bits(share: float, difference: float) -> float:
+        return share * math.log1p(math.exp(-difference)) + (1 - share) * math.log1p(math.exp(difference))
+
+    right = [bits(1.0, 1.0), bits(0.25, -2.0)]
+    assert isinstance(got, Tensor), "return a tensor: its gradient trains the judge"
+    if near(got, right):
+        raise AssertionError("That is one loss per pair: average over the pairs.")
+    winners = (1.0 * bits(1.0, 1.0) + 0.25 * bits(1.0, -2.0)) / 2
+    slips = {sum(right): "That is the sum over the pairs: take the mean, else the step grows with the batch.",
+             (bits(1.0, -1.0) + bits(0.25, 2.0)) / 2: "The sign is turned: a higher first score makes `wins` likely.",
+             -sum(right) / 2: "That is the log-likelihood, which should rise: the loss is its negative.",
+             winners: "The votes for the second picture are missing: add (1 - wins) times their term.",
+             (bits(1.0, 1.0) + bits(0.0, -2.0)) / 2: "You rounded the votes: a share of 0.25 is not a lost pair.",
+             (bits(1.0, 2.0) + bits(0.25, 0.0)) / 2: "Only the difference of the scores counts: subtract the second."}
+    for slip, hint in slips.items():
+        if near(got, slip):
+            raise AssertionError(hint)
+    assert near(got, sum(right) / 2), f"expected {sum(right) / 2:.4f}, got {float(got):.4f}"
+    far = student(torch.tensor([300.0]), torch.tensor([0.0]), torch.tensor([0.0]))
+    assert torch.isfinite(far), ("A difference of 300 gives infinity: the logarithm of a rounded 0. Use logsigmoid, or "
+                                 "binary_cross_entropy_with_logits.")
+    return "3.3 passed"
+
+
+def check_gain(student) -> str:
+    """Exercise 3.4. Return "3.4 to do" or "3.4 passed"; raise AssertionError with a hint."""
+    painted, asked = [], []
+
+    def paint(prompt: str, seed: int) -> tuple[str, int]:
+        painted.append((prompt, seed))
+        return prompt, seed
+
+    def judge(picture: tuple[str, int], prefix: str) -> float:
+        asked.append(prefix)
+        return {"a cat, moody": 3.0, "a cat": 1.0}.get(picture[0], 9.0)
+
+    try:
+        got = student(judge, paint, "a cat", ", moody", 7)
+    except NotImplementedError:
+        return "3.4 to do"
+    assert ", moody" not in dict(painted), "A completion alone is no prompt: paint prefix + completion."
+    assert "a cat" in dict(painted), "The plain picture is missing: paint the prefix, too, and subtract its score."
+    if len({seed for _, seed in painted}) > 1 or 7 not in dict(painted).values():
+        raise AssertionError("The two pictures have different noise: give `seed` to both.")
+    assert set(asked) == {"a cat"}, "Judge both pictures against the PREFIX, else the words count, not the picture."
+    assert got != -2.0, "The sign is turned: the prompt's score comes first."
+    assert near(got, 2.0), f"expected 3 - 1 = 2, got {got}"
+    return "3.4 passed"
+
+
+def check_widen(student) -> str:
+    """Exercise 3.5. Return "3.5 to do" or "3.5 passed"; raise AssertionError with a hint."""
+    worth, seen = {"a": 1.0, "b": 2.0, "c": 4.0, "d": 8.0}, []
+
+    def value(candidates):
+        seen.extend(candidates)
+        return [sum(worth[word] for word in each) for each in candidates]
+
+    try:
+        got = student([("a",), ("b",)], ["a", "b", "c", "d"], value, 2)
+    except NotImplementedError:
+        return "3.5 to do"
+    got = [tuple(each) for each in got]
+    assert not any(len(set(each)) < len(each) for each in seen), "A word stands twice: leave out words already there."
+    assert all(len(each) == 2 for each in seen), "Every candidate is a kept set with exactly ONE word more."
+    assert all(list(each) == sorted(each) for each in seen), "A set of words is a SORTED tuple: sort each candidate."
+    assert len(set(seen)) == len(seen), "The same words came twice: from a + b and from b + a. Collect them in a set."
+    assert len(seen) == 5, f"5 candidates are one word longer than a kept set, you looked at {len(seen)}"
+    if got == [("a", "b"), ("a", "c")] or got == [("b", "c"), ("a", "d")]:
+        raise AssertionError("These are not the best: sort by value, the highest first.")
+    assert len(got) == 2, f"keep the {2} best, got {len(got)}"
+    assert got == [("b", "d"), ("a", "d")], f"expected [('b', 'd'), ('a', 'd')], got {got}"
+    return "3.5 passed"
