@@ -5,10 +5,12 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 
 from npkit.__main__ import build_parser, main
+from npkit.findings.evaluation import VARIANTS
 from npkit.study.artifacts import MAX_SEED, STAGES, open_run
 from npkit.study.profiles import parse_settings
 from npkit.text.corpus import write_corpus
@@ -197,20 +199,26 @@ def test_compare_shows_the_metrics_of_two_runs(capsys, npkit_home):
     assert (npkit_home / "runs" / "tiny-seed0" / "index.html").exists()
 
 
-def test_compare_reports_ppo_against_sft_over_seeds(capsys, npkit_home):
+def test_compare_reports_what_seeds_have_in_common(capsys, npkit_home, tmp_path):
+    judges = ("pickscore", "aesthetic", "heldout", "oracle")
     for seed, gain in ((0, 0.5), (1, 0.7), (2, 0.9)):
-        judges = ("pickscore", "aesthetic", "heldout", "oracle")
         metrics = {f"ppo_minus_sft/{judge}{end}": gain + shift for judge in judges
                    for end, shift in (("", 0.0), ("_low", -0.1), ("_high", 0.1))}
+        metrics |= {f"{judge}_gain/{variant}": 2 * gain for judge in judges for variant in VARIANTS[1:]}
         open_run("evaluation", "tiny", seed, {"ppo.kl_coef": 0.3}).make(lambda folder, metrics=metrics: metrics)
-    assert main(["compare", "--seeds", "0", "1", "2", "4", "--set", "ppo.kl_coef=0.3"]) == 0
-    head, *lines = capsys.readouterr().out.splitlines()
-    assert head.split() == ["seed", "pickscore", "aesthetic", "heldout", "oracle"]
-    assert lines[0].split()[:4] == ["0", "+0.50", "[0.40,", "0.60]"]
-    # t(0.975, 2) = 4.303; standard deviation 0.2: 4.303 * 0.2 / sqrt(3) = 0.497
-    assert lines[3].split()[:4] == ["mean", "+0.70", "[0.20,", "1.20]"]
-    assert lines[4] == "seed 4 is not there yet: npkit run --seed 4 --set ppo.kl_coef=0.3"
+    options = ["--set", "ppo.kl_coef=0.3", "--csv", str(tmp_path / "seeds.csv")]
+    assert main(["compare", "--seeds", "0", "1", "2", "4", *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    # t(0.975, 2) = 4.303; standard deviation 0.2, of the doubled gains 0.4: 4.303 * 0.2 / sqrt(3) = 0.497
+    rows = [line.split() for line in lines]
+    assert ["ppo+nl", *["+1.40", "[0.41,", "2.39]"] * 4] in rows
+    assert ["0", *["+0.50", "[0.40,", "0.60]"] * 4] in rows
+    assert ["mean", *["+0.70", "[0.20,", "1.20]"] * 4] in rows
+    assert "seed 4 is not there yet: npkit run --seed 4 --set ppo.kl_coef=0.3" in lines
     assert "3 of 4 training seeds" in lines[-1]
+    written = pd.read_csv(tmp_path / "seeds.csv")
+    assert list(written.columns) == ["seed", "judge", "difference", "low", "high"]
+    assert len(written) == 12
 
 
 def test_every_generator_takes_the_largest_seed(tmp_path):

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from npkit.study.artifacts import open_run
-from npkit.study.report import CODE_OR_FORMULA, age, draw_formula, headline, lesson, notebook_html, seeds_table
+from npkit.study.report import CODE_OR_FORMULA, age, draw_formula, headline, lesson, notebook_html
 
 
 def draw(text: str) -> str:
@@ -57,12 +57,3 @@ def test_age_is_said_in_words(seconds, words):
     os.utime(run.folder / "manifest.json", (then, then))
     assert age(run) == words
     assert headline(run) == "b/first 20,000; second 0.123457; third 3"
-
-
-def test_a_judge_that_sees_no_difference_is_called_constant():
-    run = open_run("evaluation", "tiny")
-    judges = [judge.name for judge in run.config.judges]
-    run.make(lambda folder: {f"ppo_minus_sft/{judge}{end}": 0.5 * (judge == judges[0])
-                             for judge in judges for end in ("", "_low", "_high")})
-    assert seeds_table("tiny", [0], {}).splitlines()[1].split() == ["0", "+0.50", "[0.50,", "0.50]",
-                                                                    *["constant"] * (len(judges) - 1)]

@@ -12,6 +12,7 @@ from scipy.stats import t
 
 from npkit.findings.evaluation import VARIANTS
 
+CONTRAST = "ppo - sft"
 Metrics = Mapping[str, float]  # of the stage `evaluation`, as its manifest holds them
 
 
@@ -34,7 +35,7 @@ def gain_table(found: Mapping[int, Metrics], judges: Sequence[str]) -> pd.DataFr
     return pd.DataFrame(rows, columns=["judge", "variant", "gain", "low", "high", "deviation", "seeds"])
 
 
-def difference_table(found: Mapping[int, Metrics], judges: Sequence[str], contrast: str = "ppo - sft") -> pd.DataFrame:
+def difference_table(found: Mapping[int, Metrics], judges: Sequence[str], contrast: str = CONTRAST) -> pd.DataFrame:
     """Return one row per (seed, judge) with a contrast's difference and the interval over that study's prefixes."""
     name = contrast.replace(" - ", "_minus_")
     rows = [(seed, judge, *(metrics[f"{name}/{judge}{end}"] for end in ("", "_low", "_high")))

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 
@@ -174,41 +174,6 @@ def comparison(folder_a: Path, folder_b: Path) -> str:
             rows.append((run_a.stage, metric, *cells, f"{b - a:+.6g}" if None not in (a, b) else "-"))
     names = ["stage", "metric", folder_a.name, folder_b.name, "difference"]
     return pandas.DataFrame(rows, columns=names).set_index(names[:2]).to_string(sparsify=False)
-
-
-def seeds_table(profile: str, seeds: Sequence[int], settings: Mapping[str, object]) -> str:
-    """Return `ppo` - `sft` in the eyes of every judge, a line a training seed, and the mean with its interval.
-
-    A seed's interval covers the choice of test prefixes; that of the mean is Student's t over the seeds.
-    """
-    runs = [open_run("evaluation", profile, seed, settings) for seed in dict.fromkeys(seeds)]
-    found = {run.seed: run.artifact.metrics for run in runs if run.artifact}
-    if not found:
-        raise NpkitError(f"none of the seeds {', '.join(map(str, seeds))} has been evaluated: "
-                         f"begin with {runs[0].command()}")
-    missing = [f"seed {run.seed} is not there yet: {run.command()}" for run in runs if not run.artifact]
-    note = (f"ppo - sft, {runs[0].config.evaluation.num_prefixes} test prefixes, {len(found)} of {len(runs)} training "
-            "seeds, 95 % intervals: of a seed over prefixes, of the mean over seeds.")
-    return "\n".join([seed_rows(found, [judge.name for judge in runs[0].config.judges]), *missing, "", note])
-
-
-def seed_rows(found: Mapping[int, Mapping[str, float]], judges: Sequence[str]) -> str:
-    """Return a text table of the metrics of each seed: a column a judge, a line a seed; the mean of two and more."""
-    import pandas
-    from scipy.stats import t
-    columns = {}
-    for judge in judges:
-        gains = pandas.DataFrame([[metrics[f"ppo_minus_sft/{judge}{end}"] for end in ("", "_low", "_high")]
-                                  for metrics in found.values()], index=list(found))
-        if len(found) > 1:
-            mean, reach = gains[0].mean(), t.ppf(0.975, len(found) - 1) * gains[0].sem()
-            gains.loc["mean"] = mean, mean - reach, mean + reach
-        columns[judge] = [_signed(*row) for row in gains.itertuples(index=False)]
-    return pandas.DataFrame(columns, index=gains.index).rename_axis(columns="seed").to_string()
-
-
-def _signed(value: float, low: float, high: float) -> str:
-    return f"{value:+.2f} [{low:.2f}, {high:.2f}]" if value or low or high else "constant"
 
 
 def figure_list(run: Run) -> str:
