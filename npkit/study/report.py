@@ -139,9 +139,13 @@ def lesson(notebook: Mapping) -> tuple[str, list[str]]:
     goals = goals.partition("**Before you start**")[0]
     abilities = [" ".join(each.split()).rstrip(";.")
                  for each in re.findall(r"^\* (.*(?:\n[^*\n].*)*)", goals, re.MULTILINE)]
-    heading, *abilities = (re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
-                           for text in [title.splitlines()[0].lstrip("# 0123456789"), *abilities])
-    return heading, abilities
+    return inline_html(title.splitlines()[0].lstrip("# 0123456789")), [inline_html(each) for each in abilities]
+
+
+def inline_html(line: str) -> str:
+    """Return a line of Markdown as HTML, without a paragraph around it."""
+    from nbconvert.filters import markdown2html
+    return markdown2html(CODE_OR_FORMULA.sub(draw_formula, line)).strip().removeprefix("<p>").removesuffix("</p>")
 
 
 def headline(run: Run, count: int = 3) -> str:
