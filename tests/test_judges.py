@@ -11,7 +11,7 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from npkit.errors import NpkitError
-from npkit.scoring.judges import Judge, faithfulness, features, load_head, load_judge, load_judges, preprocess
+from npkit.scoring.judges import Judge, features, load_head, load_judge, load_judges, preprocess
 from npkit.study.profiles import JudgeConfig, load_profile
 
 LAION = Path(__file__).parents[2] / "shared" / "weights"
@@ -83,15 +83,6 @@ def test_clipscore(folder):
     scores = judge(PREFIXES, PROMPTS, pictures())
     expected = (100 * scale / CLIPModel.from_pretrained(folder).logit_scale.exp()).clamp(min=0)
     assert torch.allclose(scores, expected.detach(), atol=1e-4)
-
-
-def test_faithfulness_is_the_panels_clipscore_or_pickscores_cosine(folder, pickscore):
-    clipscore = load_judge(JudgeConfig(name="clip", kind="clipscore", model=str(folder)), "cpu")
-    assert faithfulness({"pickscore": pickscore, "clip": clipscore}, "cpu") is clipscore
-    made = faithfulness({"pickscore": pickscore}, "cpu")
-    assert torch.equal(made(PREFIXES, PROMPTS, pictures()), clipscore(PREFIXES, PROMPTS, pictures()))
-    with pytest.raises(NpkitError, match="kind clipscore or pickscore, got none"):
-        faithfulness({}, "cpu")
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])

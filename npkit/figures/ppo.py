@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from scipy.stats import t
 
 from npkit.figures.base import INK, MUTED, VARIANT_STYLE, Figure, label_tokens, new_figure, picture_sheet, styled
 from npkit.figures.lettering import wrap
+from npkit.findings.across_seeds import mean_over_seeds
 
 COLOR = VARIANT_STYLE["ppo"].color
 GOOD, BAD = VARIANT_STYLE["human"].color, VARIANT_STYLE["ppo+nl"].color
@@ -198,8 +198,8 @@ def draw_seeds(axes: Axes, rows: pd.DataFrame) -> None:
     axes.plot(rows["difference"], places, "D", color=COLOR, mec="white", ms=7)
     labels = [f"seed {seed}" for seed in rows["seed"]]
     if len(rows) > 1:
-        mean, reach = rows["difference"].mean(), t.ppf(0.975, len(rows) - 1) * rows["difference"].sem()
-        axes.hlines(len(rows), mean - reach, mean + reach, color=INK, lw=2.8)
+        mean, low, high = mean_over_seeds(rows["difference"])
+        axes.hlines(len(rows), low, high, color=INK, lw=2.8)
         axes.plot(mean, len(rows), "o", color=INK, mec="white", ms=8)
         labels.append("mean")
     axes.axvline(0, color=MUTED, lw=1, ls="--", zorder=0)

@@ -3,8 +3,7 @@ import hashlib
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -213,21 +212,6 @@ def load_judge(config: JudgeConfig, device: torch.device | str) -> Judge:
         return Judge(config, lambda prefixes, prompts, pictures: 100 * clip.cosine(prefixes, pictures).clamp(min=0))
     head = load_head(config.head).to(device)
     return Judge(config, lambda prefixes, prompts, pictures: head(clip.picture_features(pictures)).squeeze(-1))
-
-
-def faithfulness(panel: Mapping[str, Judge], device: torch.device | str) -> Judge:
-    """Return the judge of how well a picture still shows the prefix: the panel's CLIP score.
-
-    A panel without one (`tiny`) gets one on the CLIP of its first pickscore judge: that CLIP's own opinion once more,
-    on a scale of 100 times the cosine.
-    """
-    for judge in panel.values():
-        if judge.config.kind == "clipscore":
-            return judge
-    clips = [judge.config for judge in panel.values() if judge.config.kind == "pickscore"]
-    if not clips:
-        raise NpkitError(f"faithfulness needs a judge of kind clipscore or pickscore, got {', '.join(panel) or 'none'}")
-    return load_judge(replace(clips[0], name="faithfulness", kind="clipscore"), device)
 
 
 def load_judges(profile: Profile, device: torch.device | str) -> dict[str, Judge]:
