@@ -111,10 +111,14 @@ def solved(path: Path):
 
 
 def printed(notebook) -> dict[str, list[str]]:
-    """Return what each code cell printed, by cell id: no pictures, no exercise, nothing tagged `varies` (seconds)."""
+    """Return what each code cell printed, by cell id: no pictures, no exercise, nothing tagged `varies` (seconds).
+
+    A library's notices on stderr are left out: they may come in one piece or in two.
+    """
     texts, left_out = {}, {"exercise", "varies", "injected-parameters"}
     for cell in notebook.cells:
         if cell.cell_type == "code" and not left_out & set(cell.metadata.get("tags", [])):
-            texts[cell["id"]] = [output.get("text") or output["data"].get("text/plain", "") for output in cell.outputs
+            outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            texts[cell["id"]] = [output.get("text") or output["data"].get("text/plain", "") for output in outputs
                                  if output.get("text") or "image/png" not in output.get("data", {})]
     return texts
