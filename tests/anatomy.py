@@ -111,11 +111,15 @@ def solved(path: Path):
 
 
 def printed(notebook) -> dict[str, list[str]]:
-    """Return what each code cell printed, by cell id: no pictures, no exercise, nothing tagged `varies` (seconds)."""
+    """Return what each code cell printed, by cell id: no pictures, no exercise, nothing tagged `varies` (seconds).
+
+    A library's notices on stderr are left out: they may come in one piece or in two.
+    """
     texts, left_out = {}, {"exercise", "varies", "injected-parameters"}
     for cell in notebook.cells:
         if cell.cell_type == "code" and not left_out & set(cell.metadata.get("tags", [])):
-            said = "".join(output.get("text", "") for output in cell.outputs)  # a kernel may send one line in two parts
+            said = "".join(output.get("text", "") for output in cell.outputs  # a kernel may send one line in two parts
+                           if output.get("name") != "stderr")
             shown = [output["data"].get("text/plain", "") for output in cell.outputs
                      if "data" in output and "image/png" not in output["data"]]
             texts[cell["id"]] = [said, *shown]
