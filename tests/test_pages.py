@@ -32,7 +32,7 @@ def test_links_lead_to_files_and_headings(page):
     assert links
     for link in links:
         name, _, anchor = link.partition("#")
-        if not name.startswith("https://"):
+        if not name.startswith(("https://", "http://")):
             target = page.parent / name if name else page
             assert target.is_file(), link
             assert not anchor or anchor in anchors(target), link
