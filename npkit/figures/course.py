@@ -78,5 +78,5 @@ def _arrow(axes: Axes, start: Part, end: Part, label: str) -> None:
     axes.annotate("", head, tail, zorder=1, arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.2,
                                                         "shrinkA": 0, "shrinkB": 1, "mutation_scale": 13})
     is_slanted = head[0] != tail[0] and head[1] != tail[1]  # then the words stand above the line, not on it
-    middle = ((head[0] + tail[0]) / 2 + 0.1, (head[1] + tail[1]) / 2 + 0.17 * is_slanted)
+    middle = ((head[0] + tail[0]) / 2 + 0.1, (head[1] + tail[1]) / 2 + 0.11 * is_slanted)
     axes.text(*middle, label, fontsize=8.5, style="italic", va="center", ha="left", color=INK)
