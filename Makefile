@@ -17,7 +17,7 @@ test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lab: $(INSTALLED)
-	GOMP_SPINCOUNT=10000 $(BIN)/jupyter lab notebooks
+	GOMP_SPINCOUNT=10000 $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks
 
 figures: $(INSTALLED)
 	cp artifacts/tiny/figures/seed0/*.png figures/

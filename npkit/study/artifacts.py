@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
 
 from filelock import FileLock
@@ -201,8 +201,18 @@ class Run:
         return path
 
     def choose(self, mine: Callable, kit: Callable) -> Callable:
-        """Return the function that the cells after an exercise use: the student's (`use_mine`), or the kit's."""
-        return mine if self.use_mine else kit
+        """Return the function that the cells after an exercise use: the student's (`use_mine`), or the kit's.
+
+        Called before it is written, the student's says so.
+        """
+        @wraps(mine)
+        def checked(*arguments, **options):
+            try:
+                return mine(*arguments, **options)
+            except NotImplementedError:
+                raise NpkitError(f"{mine.__name__} is not written yet: write it in the exercise above, or set use_mine "
+                                 "to False in the second cell and run all cells again") from None
+        return checked if self.use_mine else kit
 
     def summary(self):
         """Return what this run rests on as a small pandas table."""
