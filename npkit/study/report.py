@@ -1,7 +1,6 @@
 """Report: one page per study with the result table, the main figures and every executed notebook."""
 import base64
 import html
-import io
 import json
 import os
 import re
@@ -11,7 +10,7 @@ from pathlib import Path
 from string import Template
 
 from npkit.errors import NpkitError
-from npkit.study.artifacts import STAGES, Run, home, open_run, write_whole
+from npkit.study.artifacts import NOTEBOOKS, STAGES, Run, home, open_run, write_whole
 
 CODE_OR_FORMULA = re.compile(r"""
     ```.*?``` | `[^`\n]*` |                                     # code, where a dollar is a dollar
@@ -23,6 +22,7 @@ OFFLINE_TEMPLATE = """{%- extends 'lab/index.html.j2' -%}
 {%- block jupyter_widgets -%}{%- endblock -%}
 {%- block html_head_js_mathjax -%}{%- endblock -%}
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}
+{%- block body_header -%}{{ super() }}<nav class="up"><a href="index.html">All lessons</a></nav>{%- endblock -%}
 {%- block notebook_css -%}{{ super() }}
 {%- set dark = "<style media='(prefers-color-scheme: dark)'" -%}
 {{ resources.include_css("static/theme-dark.css").unescape().replace("<style", dark) }}
@@ -30,11 +30,12 @@ OFFLINE_TEMPLATE = """{%- extends 'lab/index.html.j2' -%}
 details { margin: .6rem 0; padding: .3rem .8rem; border-left: 3px solid var(--jp-border-color1) }
 summary { cursor: pointer; font-weight: 600 }
 .jp-MarkdownOutput img { max-width: 100%; height: auto }
-@media (prefers-color-scheme: dark) { img.formula { filter: invert(1) } }
+math { font-size: 1.12em } math[display=block] { margin: .8rem 0; font-size: 1.2em }
+nav.up { padding: .6rem 1rem 0 }
 </style>
 {%- endblock -%}
 """
-PAGE = Template("""<!DOCTYPE html>
+HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>$title</title>
 <style>
@@ -52,13 +53,19 @@ td ul { margin: 0; padding-left: 1.1rem } .note { color: var(--pale); font-size:
 figure { margin: 1.5rem 0 } figure img { max-width: 100% } figcaption { color: var(--pale); font-size: .9rem }
 </style></head><body>
 <h1>$title</h1>
-<p class="note">$note</p>
+"""
+PAGE = Template(HEAD + """<p class="note">$note</p>
 <h2>Result</h2>
 <div class="wide"><pre>$table</pre></div>
 <h2>Lessons</h2>
 <div class="wide">$notebooks</div>
+<p><a href="GLOSSARY.html">Notation, words and references</a></p>
 <h2>Figures</h2>
 $figures
+</body></html>
+""")
+GLOSSARY_PAGE = Template(HEAD + """<p><a href="index.html">All lessons</a></p>
+<div class="wide">$body</div>
 </body></html>
 """)
 
@@ -99,6 +106,8 @@ def write_report(folder: Path) -> Path:
         page = copy.with_suffix(".html")
         if not page.exists() or page.stat().st_mtime < copy.stat().st_mtime:
             write_whole(page, notebook_html(copy))
+    if (NOTEBOOKS / "GLOSSARY.md").exists():
+        write_whole(folder / "GLOSSARY.html", glossary_html())
     config = runs[0].config
     note = "Tiny profile: not a result. " if config.name == "tiny" else ""
     changed = ", ".join(f"{name} = {value}" for name, value in runs[0].settings.items())
@@ -201,26 +210,29 @@ def notebook_html(path: Path) -> str:
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = CODE_OR_FORMULA.sub(draw_formula, cell.source)
+            cell.source = cell.source.replace("(GLOSSARY.md", "(GLOSSARY.html")
     page, _ = HTMLExporter(raw_template=OFFLINE_TEMPLATE).from_notebook_node(notebook)
     return page
 
 
+def glossary_html() -> str:
+    """Return the course's glossary as an HTML page."""
+    from nbconvert.filters import markdown2html
+    text = (NOTEBOOKS / "GLOSSARY.md").read_text(encoding="utf-8")
+    title, _, rest = text.partition("\n")
+    body = markdown2html(CODE_OR_FORMULA.sub(draw_formula, rest))
+    return GLOSSARY_PAGE.substitute(title=title.lstrip("# "), body=body)
+
+
 def draw_formula(found: re.Match) -> str:
-    """Return a formula as an inline picture, drawn by matplotlib; its TeX as code where matplotlib cannot."""
+    """Return a formula as MathML, which browsers set like text; code, where a dollar is a dollar, as it was."""
     tex = found["display"] or found["inline"]
     if tex is None:
         return found[0]
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.mathtext import math_to_image
-    drawing = io.BytesIO()
-    try:
-        depth = math_to_image(f"${' '.join(tex.split())}$", drawing, FontProperties(size=12, math_fontfamily="stix"),
-                              dpi=72, format="svg")
-    except ValueError:
-        return f"<code>{html.escape(tex.strip())}</code>"
-    picture = (f'<img class="formula" alt="{html.escape(tex.strip())}" style="vertical-align: -{depth:.1f}pt" '
-               f'src="{data_uri(drawing.getvalue(), "svg+xml")}">')
-    return f'<p align="center">{picture}</p>' if found["display"] else picture
+    from latex2mathml.converter import convert
+    tex = " ".join(tex.split()).replace("{aligned}", "{split}")  # the same to TeX; the converter knows this one
+    drawn = convert(tex, display="block" if found["display"] else "inline")
+    return f"<div>{drawn}</div>" if found["display"] else drawn
 
 
 def data_uri(content: bytes, kind: str) -> str:
