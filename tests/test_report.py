@@ -45,6 +45,17 @@ def test_a_lesson_says_what_it_teaches():
     assert lesson(notebook) == ("Does it &amp; how", ["write <code>a &lt; b</code>", "read a curve"])
 
 
+def test_a_page_shows_a_picture_once(tmp_path):
+    """The text's committed picture goes where the same cell's own picture stands right above it."""
+    drawn = nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="})
+    text = nbformat.v4.new_markdown_cell("![a curve](attachment:04_a.png)\n\n*You should see* a curve.")
+    text["attachments"] = {"04_a.png": {"image/png": "iVBORw0KGgo="}}
+    path, alone = tmp_path / "lesson.ipynb", nbformat.from_dict({**text, "id": "alone"})
+    cells = [nbformat.v4.new_code_cell("1", outputs=[drawn]), text, nbformat.v4.new_code_cell("2"), alone]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    assert notebook_html(path).count("iVBORw0KGgo=") == 2  # the output, and the text's where no output stands above
+
+
 def test_a_page_keeps_hints_folded_and_has_a_dark_dress(tmp_path):
     hint = "<details><summary>Solution</summary>\n\n```python\nx = 1\n```\n\n</details>"
     path = tmp_path / "lesson.ipynb"

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from string import Template
 
@@ -17,6 +18,7 @@ CODE_OR_FORMULA = re.compile(r"""
     \$\$(?P<display>.+?)\$\$ |
     (?<![\\$])\$(?P<inline>[^\s$][^$\n]*?)\$(?!\d)
     """, re.DOTALL | re.VERBOSE)
+FIRST_PICTURE = re.compile(r"\A\s*!\[[^\]]*\]\(attachment:[^)]*\)")
 OFFLINE_TEMPLATE = """{%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js_requirejs -%}{%- endblock -%}
 {%- block jupyter_widgets -%}{%- endblock -%}
@@ -207,12 +209,20 @@ def notebook_html(path: Path) -> str:
     from nbconvert import HTMLExporter
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata["title"] = path.stem
+    for before, cell in pairwise(notebook.cells):
+        if cell.cell_type == "markdown" and shows_picture(before):
+            cell.source = FIRST_PICTURE.sub("", cell.source)  # the committed twin of the picture right above it
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = CODE_OR_FORMULA.sub(draw_formula, cell.source)
             cell.source = cell.source.replace("(GLOSSARY.md", "(GLOSSARY.html")
     page, _ = HTMLExporter(raw_template=OFFLINE_TEMPLATE).from_notebook_node(notebook)
     return page
+
+
+def shows_picture(cell: Mapping) -> bool:
+    """Say whether a cell has a picture among its outputs."""
+    return any("image/png" in output.get("data", {}) for output in cell.get("outputs", ()))
 
 
 def glossary_html() -> str:
