@@ -2,15 +2,18 @@
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from torch import Tensor, tensor
 
 from npkit.training import ppo_math
 
-MASK = tensor([[False, True, True, False, False], [False, False, True, True, True]])  # of two completions
-VALUES = tensor([[0.0, 0.5, 0.25, 0.0, 0.0], [0.0, 0.0, 0.25, 0.5, 1.5]])
-ADVANTAGES = tensor([[0.0, 2.0, -1.0, 0.0, 0.0], [0.0, 0.0, -2.0, 1.0, 3.0]])
-RATIOS = tensor([[1.0, 1.5, 0.5, 1.0, 1.0], [1.0, 1.0, 1.4, 1.1, 0.6]])
+# two completions; first action, last action and number of actions less one are three different columns in each
+MASK = tensor([[False, True, True, True, False], [False, False, False, True, True]])
+VALUES = tensor([[0.0, 0.5, 0.25, 0.75, 0.0], [0.0, 0.0, 0.0, 0.5, 1.5]])
+ADVANTAGES = tensor([[0.0, 2.0, -1.0, -2.0, 0.0], [0.0, 0.0, 0.0, 1.0, 3.0]])
+RATIOS = tensor([[1.0, 1.5, 0.5, 1.4, 1.0], [1.0, 1.0, 1.0, 1.1, 0.6]])
+Slips = dict[str, Tensor | tuple[Tensor, ...]]  # hint -> what the slip gives, or each of several such slips
 
 
 def near(got: Tensor, expected: Tensor) -> bool:
@@ -25,15 +28,22 @@ def tensor_of(got: object, shape: tuple[int, ...], what: str) -> Tensor:
     return got.detach()
 
 
-def judge(got: Tensor, expected: Tensor, slips: dict[str, Tensor]) -> None:
-    """Raise the hint whose slip gives `got`, and for another wrong result say what was expected."""
+def judge(got: Tensor, expected: Tensor, slips: Slips, what: str = "", **inputs: Tensor | float) -> None:
+    """Raise the hint whose slip gives `got`; for another wrong result say what was expected, and for which inputs."""
     if near(got, expected):
         return
-    for hint, slip in slips.items():
-        if near(got, slip):
+    for hint, results in slips.items():
+        if any(near(got, each) for each in (results if isinstance(results, tuple) else (results,))):
             raise AssertionError(hint)
-    shown = [[round(number, 3) for number in numbers.flatten().tolist()] for numbers in (expected, got)]
-    raise AssertionError("expected {}, got {}".format(*shown))
+    asked = "".join(f"\n    {name} = {written(values)}" for name, values in inputs.items())
+    raise AssertionError(f"{what}expected {written(expected)},\ngot {written(got)}, for{asked}")
+
+
+def written(values: Tensor | float) -> str:
+    """Return a tensor as nested lists of numbers with at most three decimals."""
+    if not isinstance(values, Tensor):
+        return str(values)
+    return str(values.tolist() if values.dtype == torch.bool else np.round(values.tolist(), 3).tolist())
 
 
 def check_reinforce_loss(student: Callable) -> str:
@@ -52,63 +62,91 @@ def check_reinforce_loss(student: Callable) -> str:
              "That is the probability: the gradient is the advantage times that of the LOG-probability.":
                  -advantages * probabilities / 4,
              "The advantages are missing: every draw would become likelier.": torch.full((4,), -0.25)}
-    judge(logprobs.grad, -advantages / 4, slips)
+    judge(logprobs.grad, -advantages / 4, slips, what="the loss's gradient: ", logprobs=logprobs.detach(),
+          advantages=advantages)
     return "4.1 passed"
 
 
 def check_token_rewards(student: Callable) -> str:
     """Exercise 4.2. Return "4.2 to do" or "4.2 passed"; raise AssertionError with a hint."""
     scores, logprobs = tensor([6.0, 2.0]), tensor([[-1.0, -1.0, -2.0, -3.0, -1.0], [-2.0, -1.0, -0.5, -1.0, -2.0]])
-    ref_logprobs = tensor([[-2.0, -2.0, -1.0, -1.0, -4.0], [-1.0, -3.0, -1.5, -1.0, -4.0]])
+    ref_logprobs = tensor([[-2.0, -2.0, -1.0, -1.0, -4.0], [-1.0, -3.0, -1.5, -0.5, -4.0]])
     arguments = [each.clone() for each in (scores, logprobs, ref_logprobs, MASK)]
     try:
         got = student(*arguments, 0.1)
     except NotImplementedError:
         return "4.2 to do"
     got = tensor_of(got, (2, 5), "one reward a token, like logprobs")
-    kl = (logprobs - ref_logprobs) * MASK
-    first, last, end = torch.zeros(3, 2, 5)
-    first[[0, 1], [1, 2]], last[[0, 1], [2, 4]], end[:, -1] = scores, scores, scores
-    slips = {"Every token got the score: the judge saw one picture, pay once, at the last token.":
-                 -0.1 * kl + scores[:, None] * MASK,
-             "You paid in the last column: a short completion ends earlier, and padding stands there.": -0.1 * kl + end,
-             "You paid at the first token: the picture exists when the prompt is complete.": -0.1 * kl + first,
-             "The sign of the KL term is turned: moving away from the reference must cost.": 0.1 * kl + last,
-             "kl_coef is missing: the KL term is weighted.": -kl + last,
-             "Prefix and padding pay for KL: multiply by the mask, the policy did not act there.":
-                 -0.1 * (logprobs - ref_logprobs) + last,
-             "The score is missing: add it at the last token.": -0.1 * kl}
-    judge(got, -0.1 * kl + last, slips)
+    kl, last = (logprobs - ref_logprobs) * MASK, torch.zeros(2, 5)
+    last[[0, 1], [3, 4]] = scores
+    judge(got, -0.1 * kl + last, token_reward_slips(scores, logprobs - ref_logprobs, last), scores=scores,
+          logprobs=logprobs, ref_logprobs=ref_logprobs, mask=MASK, kl_coef=0.1)
     if not all(map(torch.equal, arguments, (scores, logprobs, ref_logprobs, MASK))):
         raise AssertionError("Your function changes its arguments: += on a tensor works in place.")
     return "4.2 passed"
 
 
+def token_reward_slips(scores: Tensor, apart: Tensor, last: Tensor) -> Slips:
+    """Return what the slips of exercise 4.2 give; `apart` is logprobs - ref_logprobs, `last` the scores in place."""
+    cost, (first, counted, end) = -0.1 * apart * MASK, torch.zeros(3, 2, 5)
+    first[[0, 1], [1, 3]], counted[[0, 1], [2, 1]], end[:, -1] = scores, scores, scores
+    return {
+        "Every token got the score: the judge saw one picture, pay once, at the last token.":
+            cost + scores[:, None] * MASK,
+        "You paid in the last column: a short completion ends earlier, and padding stands there.": cost + end,
+        "You paid at the first token: the picture exists when the prompt is complete.": cost + first,
+        "You paid at column mask.sum(1) - 1: that counts the completion alone, and the prefix stands in front of it.":
+            cost + counted,
+        "The sign of the KL term is turned: moving away from the reference must cost.": -cost + last,
+        "Two slips. The sign of the KL term is turned: moving away from the reference must cost. And the mask is "
+        "missing: prefix and padding pay nothing.": 0.1 * apart + last,
+        "kl_coef is missing: the KL term is weighted.": 10 * cost + last,
+        "Prefix and padding pay for KL: multiply by the mask, the policy did not act there.": -0.1 * apart + last,
+        "The score is missing: add it at the last token.": cost}
+
+
 def check_gae(student: Callable) -> str:
     """Exercise 4.3. Return "4.3 to do" or "4.3 passed"; raise AssertionError with a hint."""
-    rewards = tensor([[0.0, 0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.5, -1.0, 2.0]])
+    rewards = tensor([[0.0, 0.5, -1.0, 2.0, 0.0], [0.0, 0.0, 0.0, 0.25, 1.0]])
     try:
         got = student(rewards.clone(), VALUES.clone(), MASK, 0.5, 0.5)
     except NotImplementedError:
         return "4.3 to do"
+    except IndexError as error:
+        raise AssertionError(f"There is no column t + 1 behind the last one ({error}): begin with a next value of 0, "
+                             "and keep each column's value for the column in front of it.") from None
     got = tensor_of(got, (2, 5), "one advantage a token, like rewards")
     advantages, returns = ppo_math.estimate_advantages(rewards, VALUES, MASK, 0.5, 0.5)
-    following = torch.cat([VALUES[:, 1:], torch.zeros(2, 1)], 1)
-    delta = (rewards + 0.5 * following - VALUES) * MASK
-    looped = torch.cat([VALUES[:, 1:], VALUES[:, -1:]], 1)
-    slips = {"These are the deltas alone: each advantage also takes gamma x lam of the next one.": delta,
-             "Only lam discounts the next advantage: multiply by gamma x lam.": backwards(delta, 0.5),
-             "You went forwards in time: credit flows backwards, begin at the last token.":
-                 backwards(delta.flip(1), 0.25, MASK.flip(1)).flip(1),
-             "The next value is not discounted: multiply it by gamma.":
-                 backwards((rewards + following - VALUES) * MASK, 0.25),
-             "These are the returns: subtract the values.": returns,
-             "There is no value after the last token: V beyond it is 0.":
-                 backwards((rewards + 0.5 * looped - VALUES) * MASK, 0.25),
-             "Tokens of the prefix got an advantage: multiply by the mask, the policy did not write them.":
-                 backwards(rewards + 0.5 * following - VALUES, 0.25, torch.ones_like(MASK))}
-    judge(got, advantages, slips)
+    judge(got, advantages, gae_slips(rewards) | {"These are the returns: subtract the values.": returns},
+          rewards=rewards, values=VALUES, mask=MASK, gamma=0.5, lam=0.5)
     return "4.3 passed"
+
+
+def gae_slips(rewards: Tensor) -> Slips:
+    """Return what the slips of exercise 4.3 give, for `VALUES`, `MASK` and gamma = lam = 0.5."""
+    following, before_last = torch.cat([VALUES[:, 1:], torch.zeros(2, 1)], 1), (torch.arange(5) < 4).float()
+    cut_short = following * (torch.arange(5) < 3)  # a loop that begins one column late, with a next value of 0
+    looped = torch.cat([VALUES[:, 1:], VALUES[:, -1:]], 1)
+    own_ends = torch.where(MASK & (following == 0), VALUES, following)
+    delta = (rewards + 0.5 * following - VALUES) * MASK
+    ends, signs = ([backwards((rewards + change) * MASK, 0.25) for change in changes] for changes in (
+        (0.5 * looped - VALUES, 0.5 * own_ends - VALUES),
+        (VALUES - 0.5 * following, VALUES + 0.5 * following, -VALUES - 0.5 * following)))
+    return {
+        "These are the deltas alone: each advantage also takes gamma x lam of the next one.": delta,
+        "Only lam discounts the next advantage: multiply by gamma x lam.": backwards(delta, 0.5),
+        "You went forwards in time: credit flows backwards, begin at the last token.":
+            backwards(delta.flip(1), 0.25, MASK.flip(1)).flip(1),
+        "The next value is not discounted: multiply it by gamma.":
+            backwards((rewards + following - VALUES) * MASK, 0.25),
+        "There is no value after the last token: V beyond it is 0.": tuple(ends),
+        "The last column is missing: a completion may end there, so the loop begins with it.":
+            (backwards(delta * before_last, 0.25),
+             backwards((rewards + 0.5 * cut_short - VALUES) * MASK * before_last, 0.25)),
+        "A sign in delta is turned: it is the reward, plus gamma x the next value, minus the token's own value.":
+            tuple(signs),
+        "Tokens of the prefix got an advantage: multiply by the mask, the policy did not write them.":
+            backwards(rewards + 0.5 * following - VALUES, 0.25, torch.ones_like(MASK))}
 
 
 def backwards(delta: Tensor, factor: float, mask: Tensor = MASK) -> Tensor:
@@ -127,50 +165,68 @@ def check_policy_loss(student: Callable) -> str:
     except NotImplementedError:
         return "4.4 to do"
     got = tensor_of(got, (), "one number, the mean over the tokens that the policy wrote")
-    plain, clipped = -advantages * RATIOS, -advantages * RATIOS.clamp(0.8, 1.2)
-    losses, turned = torch.maximum(plain, clipped), 1 / RATIOS
-    inverted = torch.maximum(-advantages * turned, -advantages * turned.clamp(0.8, 1.2))
-    logs = RATIOS.log()
-    unexponentiated = torch.maximum(-advantages * logs, -advantages * logs.clamp(0.8, 1.2))
-    mean = ppo_math.masked_mean
-    slips = {"That is the objective, which should rise: the loss is its negative.": -mean(losses, MASK),
-             "You took the smaller loss: PPO is pessimistic, take the larger one.":
-                 mean(torch.minimum(plain, clipped), MASK),
-             "You always clip: a ratio gone the wrong way must still be pulled back.": mean(clipped, MASK),
-             "Nothing is clipped: compare with the loss of the clipped ratio.": mean(plain, MASK),
-             "Prefix and padding count: take the mean where the mask is True.": losses.mean(),
-             "That is the sum over the actions: divide by their number.": (losses * MASK).sum(),
-             "You divided by all places: divide by the number of actions, mask.sum().": (losses * MASK).mean(),
-             "The ratio is turned round: it is new over old.": mean(inverted, MASK),
-             "That is the difference of logarithms: the ratio is its exponential.": mean(unexponentiated, MASK)}
-    judge(got, mean(losses, MASK), slips)
+    expected = ppo_math.policy_loss(old + RATIOS.log(), old, advantages, MASK, 0.2)
+    judge(got, expected, policy_loss_slips(advantages), logprobs=old + RATIOS.log(), old_logprobs=old,
+          advantages=advantages, mask=MASK, cliprange=0.2)
     return "4.4 passed"
+
+
+def policy_loss_slips(advantages: Tensor) -> Slips:
+    """Return what the slips of exercise 4.4 give, for `RATIOS`, `MASK` and cliprange = 0.2."""
+    def larger(ratios: Tensor) -> Tensor:
+        return torch.maximum(-advantages * ratios, -advantages * ratios.clamp(0.8, 1.2))
+
+    plain, clipped, mean = -advantages * RATIOS, -advantages * RATIOS.clamp(0.8, 1.2), ppo_math.masked_mean
+    losses = larger(RATIOS)
+    return {
+        "That is the objective, which should rise: the loss is its negative.": -mean(losses, MASK),
+        "You took the smaller loss: PPO is pessimistic, take the larger one.":
+            mean(torch.minimum(plain, clipped), MASK),
+        "You always clip: a ratio gone the wrong way must still be pulled back.": mean(clipped, MASK),
+        "Nothing is clipped: compare with the loss of the clipped ratio.": mean(plain, MASK),
+        "Prefix and padding count: take the mean where the mask is True.": losses.mean(),
+        "That is the sum over the actions: divide by their number.": (losses * MASK).sum(),
+        "You divided by all places: divide by the number of actions, mask.sum().": (losses * MASK).mean(),
+        "You took the mean of each row, then of the rows: a token of a short completion counts more. Divide one sum "
+        "over all rows by mask.sum().": ((losses * MASK).sum(1) / MASK.sum(1)).mean(),
+        "You divided by the number of completions: divide by the number of actions, mask.sum().":
+            (losses * MASK).sum(1).mean(),
+        "The ratio is turned round: it is new over old.": mean(larger(1 / RATIOS), MASK),
+        "That is the difference of logarithms: the ratio is its exponential.": mean(larger(RATIOS.log()), MASK)}
 
 
 def check_total_loss(student: Callable) -> str:
     """Exercise 4.5. Return "4.5 to do" or "4.5 passed"; raise AssertionError with a hint."""
     config = SimpleNamespace(vf_coef=0.1, cliprange_value=0.2)
     old, actor = VALUES, tensor(3.0)
-    values = old + tensor([[1.0, 0.5, -0.1, 2.0, 2.0], [2.0, 2.0, -0.6, 0.1, 0.3]])
-    returns = old + tensor([[3.0, 1.0, -0.4, 4.0, 4.0], [4.0, 4.0, 0.5, 0.0, -0.2]])
+    values = old + tensor([[1.0, 0.5, -0.1, -0.6, 2.0], [2.0, 2.0, 2.0, 0.1, 0.3]])
+    returns = old + tensor([[3.0, 1.0, -0.4, 0.5, 4.0], [4.0, 4.0, 4.0, 0.0, -0.2]])
     try:
         got = student(actor, values, old, returns, MASK, config)
     except NotImplementedError:
         return "4.5 to do"
     got = tensor_of(got, (), "one number, the loss of the minibatch")
-    clipped = values.clamp(old - 0.2, old + 0.2)
-    plain, other = (values - returns) ** 2, (clipped - returns) ** 2
-    right, mean = ppo_math.value_loss(values, old, returns, MASK, 0.2), ppo_math.masked_mean
-    slips = {"vf_coef is missing: the value loss is weighted.": actor + right,
-             "The policy's loss is missing: the total is the sum of both.": 0.1 * right,
-             "The value loss is subtracted: both are errors to make smaller.": actor - 0.1 * right,
-             "The half is missing: the value loss is half the mean squared error.": actor + 0.2 * right,
-             "You took the smaller error: as for the policy, take the larger one.":
-                 actor + 0.05 * mean(torch.minimum(plain, other), MASK),
-             "Nothing is clipped: compare with the error of the value clipped around the OLD value, not the return.":
-                 actor + 0.05 * mean(plain, MASK),
-             "You always clip: a value gone the wrong way must still be pulled back.": actor + 0.05 * mean(other, MASK),
-             "Prefix and padding count: take the mean where the mask is True.":
-                 actor + 0.05 * torch.maximum(plain, other).mean()}
-    judge(got, actor + 0.1 * right, slips)
+    slips = total_loss_slips(actor, values, old, returns)
+    judge(got, actor + 0.1 * ppo_math.value_loss(values, old, returns, MASK, 0.2), slips, actor=actor, values=values,
+          old_values=old, returns=returns, mask=MASK, vf_coef=0.1, cliprange_value=0.2)
     return "4.5 passed"
+
+
+def total_loss_slips(actor: Tensor, values: Tensor, old: Tensor, returns: Tensor) -> Slips:
+    """Return what the slips of exercise 4.5 give, for vf_coef = 0.1 and cliprange_value = 0.2."""
+    plain, other = (values - returns) ** 2, (values.clamp(old - 0.2, old + 0.2) - returns) ** 2
+    mean, larger = ppo_math.masked_mean, torch.maximum(plain, other)
+    right = mean(larger, MASK) / 2
+    return {
+        "vf_coef is missing: the value loss is weighted.": actor + right,
+        "The policy's loss is missing: the total is the sum of both.": 0.1 * right,
+        "The value loss is subtracted: both are errors to make smaller.": actor - 0.1 * right,
+        "The half is missing: the value loss is half the mean squared error.": actor + 0.2 * right,
+        "You took the smaller error: as for the policy, take the larger one.":
+            actor + 0.05 * mean(torch.minimum(plain, other), MASK),
+        "Nothing is clipped: compare with the error of the value clipped around the OLD value, not the return.":
+            actor + 0.05 * mean(plain, MASK),
+        "You always clip: a value gone the wrong way must still be pulled back.": actor + 0.05 * mean(other, MASK),
+        "You took the mean of each row, then of the rows: divide one sum over all rows by mask.sum().":
+            actor + 0.05 * ((larger * MASK).sum(1) / MASK.sum(1)).mean(),
+        "Prefix and padding count: take the mean where the mask is True.": actor + 0.05 * larger.mean()}
