@@ -64,6 +64,8 @@ def refuse(capsys, npkit_home, *arguments: str, num_sentences: int = 1) -> str:
     ("compare tiny-seed0", "compare takes two runs, such as tiny-seed0 tiny-seed1, or --seeds"),
     ("compare tiny-seed0 tiny-seed1 --seeds 0", "compare takes two runs"),
     ("compare --seeds 0 -1", "at most 4294967295, got -1"),
+    ("compare tiny-seed0 tiny-seed1 --csv x.csv", "--csv goes with --seeds"),
+    ("compare --seeds 3 3", "seed 3 has not been evaluated: begin with npkit run --seed 3"),
     ("compare --seeds 3 4", "none of the seeds 3, 4 has been evaluated: begin with npkit run --seed 3"),
     ("frobnicate", "invalid choice: 'frobnicate'"),
     ("", "the following arguments are required: VERB"),
@@ -219,6 +221,13 @@ def test_compare_reports_what_seeds_have_in_common(capsys, npkit_home, tmp_path)
     written = pd.read_csv(tmp_path / "seeds.csv")
     assert list(written.columns) == ["seed", "judge", "difference", "low", "high"]
     assert len(written) == 12
+    (tmp_path / "folder").mkdir()
+    for target in (tmp_path / "folder", tmp_path / "nowhere" / "seeds.csv", "/dev/full", ""):
+        assert main(["compare", "--seeds", "0", "1", "--set", "ppo.kl_coef=0.3", "--csv", str(target)]) == 2
+        said = capsys.readouterr()
+        assert "of 2 training seeds" in said.out  # the tables come all the same
+        assert "cannot be written" in said.err
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
 
 
 def test_every_generator_takes_the_largest_seed(tmp_path):

@@ -149,7 +149,7 @@ def test_fingerprint_follows_kind_and_every_file(folder, tmp_path):
 
 
 @pytest.mark.parametrize("change, words", [
-    ({"model": "/nowhere/clip"}, "no CLIP model"),
+    ({"model": "/nowhere/clip"}, "is a folder or a hub id"),
     ({"kind": "aesthetic", "head": "/nowhere/head.pth"}, "no aesthetic head at"),
     ({"kind": "text_function", "model": "npkit.errors:no_such_function"}, "module:function"),
     ({"kind": "text_function", "model": "no_such_module:function"}, "module:function")])

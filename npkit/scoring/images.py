@@ -12,6 +12,7 @@ import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 from huggingface_hub import constants
 from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 from torch import Tensor
 from transformers.utils import logging
 
@@ -129,7 +130,7 @@ def load_class(name: str) -> type[DiffusionPipeline]:
     module, _, member = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), member)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # a module of the user's may raise anything
         raise NpkitError(f"images.model is a folder, a hub id or a module:class, got {name!r}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, DiffusionPipeline) and not signature(found).parameters):
         raise NpkitError(f"images.model {name!r} is no DiffusionPipeline that is made without arguments, such as "
@@ -143,6 +144,8 @@ def check_config(config: ImagesConfig) -> None:
         raise NpkitError(f"images.dtype is a torch type such as float32 or float16, got {config.dtype!r}")
     if config.scheduler:
         scheduler_class(config.scheduler)
+    if not config.model:
+        raise NpkitError("images.model is empty: it is a folder, a hub id or a module:class")
     if ":" in config.model and "/" not in config.model:
         load_class(config.model)
         if config.scheduler:
@@ -150,14 +153,28 @@ def check_config(config: ImagesConfig) -> None:
                              "empty")
     elif find_file(config.model):
         load_parts(config)
+    elif not is_hub_id(config.model):
+        raise NpkitError(f"images.model is a folder, a hub id or a module:class, got {config.model!r}")
+
+
+def is_hub_id(name: str) -> bool:
+    """Say whether a name can be a repository of the Hugging Face hub; whether it is one, only the network knows."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def load_parts(config: ImagesConfig) -> dict[str, object]:
     """Return what the pipeline of a folder or hub id consists of."""
     try:
-        return DiffusionPipeline.load_config(resolve(config.model), revision=config.revision or None)
+        parts = DiffusionPipeline.load_config(resolve(config.model), revision=config.revision or None)
     except (OSError, ValueError) as error:
         raise not_loadable(config, error) from error
+    if not isinstance(parts, dict) or "_class_name" not in parts or len(parts) < 3:
+        raise not_loadable(config, ValueError("its model_index.json names no parts"))
+    return parts
 
 
 def not_loadable(config: ImagesConfig, error: Exception) -> NpkitError:

@@ -3,6 +3,7 @@ import hashlib
 import importlib
 import inspect
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch.nn.functional import interpolate, normalize
 from transformers import AutoConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from npkit.errors import NpkitError
-from npkit.scoring.images import identity
+from npkit.scoring.images import identity, is_hub_id
 from npkit.study.code import code_of
 from npkit.study.contents import find_file, resolve, user_path
 from npkit.study.profiles import JudgeConfig, Profile
@@ -114,19 +115,40 @@ def load_head(path: str | Path) -> nn.Sequential:
     The layers between them were dropout in training. `.safetensors` and `.pth` are read; sizes follow the tensors.
     """
     path = find_head(str(path))
-    is_safe = path.suffix == ".safetensors"
-    state = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
-    weights = [name for name in state if name.endswith(".weight")]
-    if not weights or any(name.split(".")[0] != "layers" or name.replace("weight", "bias") not in state
-                          for name in weights):
-        raise NpkitError(f"{path} is no LAION aesthetic head: it must have the keys layers.N.weight and layers.N.bias, "
-                         f"got {', '.join(list(state)[:4])}")
+    state = read_state(path)
+    weights = {name: tensor for name, tensor in state.items() if name.endswith(".weight")}
+    if not weights or not all(re.fullmatch(r"layers\.\d+\.weight", name) and tensor.ndim == 2
+                              and getattr(state.get(name.replace("weight", "bias")), "shape", None) == tensor.shape[:1]
+                              for name, tensor in weights.items()):
+        raise NpkitError(f"{path} is no LAION aesthetic head: it must have matrices layers.N.weight and as long a "
+                         f"layers.N.bias, got {', '.join(map(str, list(state)[:4])) or 'nothing'}")
     layers = []
     for name in sorted(weights, key=lambda name: int(name.split(".")[1])):
         layer = nn.Linear(*reversed(state[name].shape))
         layer.load_state_dict({"weight": state[name], "bias": state[name.replace("weight", "bias")]})
         layers.append(layer)
+    widths = [layer.in_features for layer in layers[1:]] + [1]
+    if [layer.out_features for layer in layers] != widths:
+        raise NpkitError(f"{path} is no LAION aesthetic head: its layers do not follow each other down to one number")
     return nn.Sequential(*layers).requires_grad_(False)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by name."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of a wrong file every library raises something else
+        raise NpkitError(f"{path} holds no tensors that can be loaded: {first_words(error)}") from error
+    if not isinstance(found, dict) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+        raise NpkitError(f"{path} holds {type(found).__name__}, and an aesthetic head is tensors by name")
+    return found
+
+
+def first_words(error: Exception) -> str:
+    """Return the first line of an error, or its name where it says nothing."""
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
 
 
 def load_clip(config: JudgeConfig, device: torch.device | str) -> Clip:
@@ -146,7 +168,7 @@ def load_function(config: JudgeConfig) -> Callable[..., Sequence[float]]:
     module, _, name = config.model.partition(":")
     try:
         function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # a module of the user's may raise anything
         raise NpkitError(f"a judge of kind text_function or picture_function names a Python module:function, "
                          f"got {config.model!r} (judges.{config.name}.model): {error}") from error
     given = FUNCTION_TAKES[config.kind]
@@ -164,23 +186,34 @@ def check_config(config: JudgeConfig) -> None:
         raise NpkitError(f"judges.{config.name}.model is empty: a judge of kind {config.kind} needs one")
     if config.kind in FUNCTION_TAKES:
         load_function(config)
-    elif find_file(config.model):
-        check_clip(config, resolve(config.model))
+    else:
+        check_clip(config)
     if config.kind in ("aesthetic", "picture_function") and not config.head:
         raise NpkitError(f"judges.{config.name}.head is empty: a judge of kind {config.kind} needs one")
     if config.kind == "aesthetic" and find_file(config.head):
         load_head(config.head)
 
 
-def check_clip(config: JudgeConfig, folder: str) -> None:
-    """Raise where a folder holds no CLIP model."""
+def check_clip(config: JudgeConfig) -> None:
+    """Raise where a name is neither a folder with a CLIP model nor a possible hub id."""
+    for setting in ("model", "processor"):
+        name = getattr(config, setting)
+        if name and not find_file(name) and not is_hub_id(name):
+            raise NpkitError(f"judges.{config.name}.{setting} is a folder or a hub id, got {name!r}")
+    if not find_file(config.model):
+        return
     try:
-        kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-    except (OSError, ValueError) as error:
-        kind = f"none ({str(error).splitlines()[0]})"
+        kind = AutoConfig.from_pretrained(resolve(config.model), local_files_only=True).model_type
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        kind = f"none ({first_words(error)})"
     if kind != "clip":
-        raise NpkitError(f"judges.{config.name}.model {config.model!r} is no CLIP model that can be loaded: it is "
-                         f"of kind {kind}")
+        raise NpkitError(f"judges.{config.name}.model {config.model!r} is no CLIP model that can be loaded: it is of "
+                         f"kind {kind}")
+    folder = find_file(config.processor or config.model)
+    if folder and not ((folder / "preprocessor_config.json").is_file()
+                       and any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json"))):
+        raise NpkitError(f"judges.{config.name} needs a tokenizer and a preprocessor_config.json, and {folder} has not "
+                         "both: name their folder or hub id in .processor")
 
 
 def to_bytes(pictures: Tensor) -> np.ndarray:
@@ -210,7 +243,10 @@ def load_judge(config: JudgeConfig, device: torch.device | str) -> Judge:
         return Judge(config, lambda prefixes, prompts, pictures: clip.cosine(prefixes, pictures) * scale)
     if config.kind == "clipscore":
         return Judge(config, lambda prefixes, prompts, pictures: 100 * clip.cosine(prefixes, pictures).clamp(min=0))
-    head = load_head(config.head).to(device)
+    head, width = load_head(config.head).to(device), clip.model.config.projection_dim
+    if head[0].in_features != width:
+        raise NpkitError(f"judges.{config.name}.head takes {head[0].in_features} numbers, and {config.model!r} gives "
+                         f"{width}")
     return Judge(config, lambda prefixes, prompts, pictures: head(clip.picture_features(pictures)).squeeze(-1))
 
 

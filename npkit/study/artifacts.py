@@ -329,8 +329,12 @@ def publish(draft: Path, folder: Path) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Write a file beside its place and rename it."""
     draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def versions() -> dict[str, str]:
