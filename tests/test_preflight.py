@@ -4,7 +4,7 @@ import re
 import pytest
 from transformers import AutoConfig
 
-from npkit.errors import NpkitError
+from npkit.errors import Faults, NpkitError
 from npkit.study import preflight, runner
 from npkit.study.artifacts import open_run
 from npkit.text import corpus
@@ -19,6 +19,15 @@ SMALL = {"data.num_prompts": 1000, "data.ppo_share": 0.3, "evaluation.num_prefix
      r"ppo.episodes_per_update = 64, and this corpus gives it \d+ of at most 128 tokens: lower it, raise"),
     ({"evaluation.num_prefixes": 5000}, r"evaluation.num_prefixes is 5000, but the test split has"),
     ({"ppo.max_new_tokens": 190}, r"ppo.max_new_tokens is 190, and PPO has a prefix of \d+ tokens: together more"),
+    ({"neurologic.max_new_tokens": 3}, r"notebook 05 cannot decode .* need \d+ new tokens, max_new_tokens is 3"),
+])
+def test_what_would_be_refused_late_is_refused_first(npkit_home, settings, words):
+    with pytest.raises(NpkitError, match=words):
+        runner.plan("tiny", settings=SMALL | settings)
+    assert not npkit_home.exists()
+
+
+@pytest.mark.parametrize(("settings", "words"), [
     ({"images.model": "npkit.errors:NpkitError"}, r"images.model .* is no DiffusionPipeline that is made without"),
     ({"images.model": "npkit/glyphworld/weights/eye"}, r"images.model .* is no diffusers pipeline"),
     ({"images.scheduler": "DDIMScheduler"}, r"images.scheduler is 'DDIMScheduler', and .*Painter has no scheduler"),
@@ -33,11 +42,17 @@ SMALL = {"data.num_prompts": 1000, "data.ppo_share": 0.3, "evaluation.num_prefix
     ({"judges.aesthetic.head": ""}, r"judges.aesthetic.head is empty: a judge of kind aesthetic needs one"),
     ({"judges.oracle.model": "npkit.glyphworld.people.public:liked_words"},
      r"judges.oracle.model .* must be a function of \(prefixes, pictures, head\)"),
-    ({"neurologic.max_new_tokens": 3}, r"notebook 05 cannot decode .* need \d+ new tokens, max_new_tokens is 3"),
 ])
-def test_what_would_be_refused_late_is_refused_first(npkit_home, settings, words):
+def test_painter_and_judges_that_cannot_be_loaded(settings, words):
+    faults = Faults()
+    preflight.check_scoring(open_run("evaluation", "tiny", 0, settings), faults)
     with pytest.raises(NpkitError, match=words):
-        runner.plan("tiny", settings=SMALL | settings)
+        faults.tell()
+
+
+def test_the_plan_looks_at_painter_and_judges(npkit_home):
+    with pytest.raises(NpkitError, match="images.dtype is a torch type"):
+        runner.plan("tiny", settings={"images.dtype": "float33"})
     assert not npkit_home.exists()
 
 
