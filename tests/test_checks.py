@@ -3,7 +3,11 @@ import re
 from importlib import import_module
 
 import anatomy
+import numpy as np
 import pytest
+import torch
+
+from npkit import checks
 
 EXERCISES = [exercise for path in anatomy.PATHS for exercise in anatomy.exercises(path)]
 SLIPS = [pytest.param(exercise, slip, id=f"{exercise.stage}-{exercise.check}-{number}") for exercise in EXERCISES
@@ -19,6 +23,27 @@ def test_stub_is_to_do_and_solution_passes(exercise):
     assert anatomy.last_function(exercise.stub) == anatomy.last_function(exercise.solution) == exercise.function
     assert re.fullmatch(r"\d\.\d+ to do", exercise.judge(exercise.stub))
     assert exercise.judge(exercise.solution) == exercise.judge(exercise.stub).replace("to do", "passed")
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=name)
+def test_forgotten_return_meets_its_hint(exercise):
+    code, count = re.subn(r"raise NotImplementedError.*", "return None", exercise.stub)
+    assert count == 1
+    with pytest.raises(AssertionError) as caught:
+        exercise.judge(code)
+    assert "your function returned None: did you forget return?" in str(caught.value)
+
+
+@pytest.mark.parametrize("before", [[3, 1], {"a": [1]}, np.ones(2), torch.ones(2), [torch.ones(2)]], ids=str)
+def test_changed_argument_is_seen(before):
+    def changes(value):
+        found = value["a"] if isinstance(value, dict) else value
+        found[0] = found[0] * 2
+        return 1
+
+    assert checks.watched(lambda value: 1)(before) == 1
+    with pytest.raises(AssertionError, match="changes its arguments"):
+        checks.watched(changes)(before)
 
 
 @pytest.mark.parametrize(("exercise", "slip"), SLIPS)

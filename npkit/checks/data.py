@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from npkit.checks import exercise
 from npkit.text.corpus import fold
 
 
+@exercise
 def check_modifier_pattern(student) -> str:
     """Exercise 1.1. Return "1.1 to do" or "1.1 passed"; raise AssertionError with a hint."""
     try:
@@ -40,6 +42,7 @@ def first_wrong(pattern) -> str:
     return next((prompt for prompt, expected in FOUND.items() if pattern.findall(prompt) != expected), "")
 
 
+@exercise
 def check_count_modifiers(student) -> str:
     """Exercise 1.2. Return "1.2 to do" or "1.2 passed"; raise AssertionError with a hint."""
     import re
@@ -60,6 +63,7 @@ def check_count_modifiers(student) -> str:
     return "1.2 passed"
 
 
+@exercise
 def check_distinct(student) -> str:
     """Exercise 1.3. Return "1.3 to do" or "1.3 passed"; raise AssertionError with a hint."""
     prompts = ["a fox, oil", "an owl", "a cat", "A Fox  oil!", "an owl", "a castle"]
@@ -79,6 +83,7 @@ def check_distinct(student) -> str:
     return "1.3 passed"
 
 
+@exercise
 def check_first_comma(student) -> str:
     """Exercise 1.4. Return "1.4 to do" or "1.4 passed"; raise AssertionError with a hint."""
     try:
@@ -103,6 +108,7 @@ def check_first_comma(student) -> str:
 PREFIXES = ["a castle"] * 30 + ["A Castle!"] * 30 + [f"a fox {number}" for number in range(38)] + ["A fox 7", "A fox 9"]
 
 
+@exercise
 def check_deal_out(student) -> str:
     """Exercise 1.5. Return "1.5 to do" or "1.5 passed"; raise AssertionError with a hint."""
     try:

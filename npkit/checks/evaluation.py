@@ -1,7 +1,10 @@
 """Exercise checks of notebook 06_evaluation: each names the likely slip in pairing, resampling or counting."""
 import numpy as np
 
+from npkit.checks import exercise
 
+
+@exercise
 def check_gains(student) -> str:
     """Exercise 6.1. Return "6.1 to do" or "6.1 passed"; raise AssertionError with a hint."""
     scores = {("a cat", 0): 3.0, ("a cat", 1): 5.0, ("a dog", 0): 1.0, ("a dog", 1): 2.0}
@@ -25,6 +28,7 @@ def check_gains(student) -> str:
     return "6.1 passed"
 
 
+@exercise
 def check_bootstrap_interval(student) -> str:
     """Exercise 6.2. Return "6.2 to do" or "6.2 passed"; raise AssertionError with a hint."""
     differences = np.random.default_rng(1).normal(0.5, 1.0, 64)
@@ -44,6 +48,7 @@ def check_bootstrap_interval(student) -> str:
     return "6.2 passed"
 
 
+@exercise
 def check_win_rate(student) -> str:
     """Exercise 6.3. Return "6.3 to do" or "6.3 passed"; raise AssertionError with a hint."""
     scores, baseline = np.array([2.0, 1.0, 3.0, 0.0, 5.0]), np.array([1.0, 1.0, 3.0, 4.0, 4.0])  # win tie tie loss win
@@ -61,6 +66,7 @@ def check_win_rate(student) -> str:
     return "6.3 passed"
 
 
+@exercise
 def check_alarm(student) -> str:
     """Exercise 6.4. Return "6.4 to do" or "6.4 passed"; raise AssertionError with a hint."""
     paid = np.array([1.0, -1, 2, 2, 2, 2, -1, 1, 1, 1, -1, 2])
@@ -85,6 +91,7 @@ def check_alarm(student) -> str:
     return "6.4 passed"
 
 
+@exercise
 def check_gain_at_equal_length(student) -> str:
     """Exercise 6.5. Return "6.5 to do" or "6.5 passed"; raise AssertionError with a hint."""
     extra_words = np.array([1.0, 2.0, 3.0, 4.0, 6.0])

@@ -3,6 +3,7 @@ from collections import Counter
 
 import numpy as np
 
+from npkit.checks import exercise
 from npkit.glyphworld.corpus import parse
 from npkit.glyphworld.painter import paint
 from npkit.glyphworld.people.public import utility
@@ -13,6 +14,7 @@ ONE_FOR_ALL = ", pop art, piet mondrian, 3d render, lens flare, cinematic"  # th
 MARGIN = 0.3  # utility that prompts made for each prefix gain beyond it; no constant suffix that a search found does
 
 
+@exercise
 def check_colour_distance(student) -> str:
     """Exercise 0.1. Return "0.1 to do" or "0.1 passed"; raise AssertionError with a hint."""
     pixels = np.array([[[0.1, 0.2, 0.3], [0.3, 0.4, 0.5], [0.4, 0.2, 0.7], [0.6, 0.4, 0.9], [0.9, 0.9, 0.9]]])
@@ -36,6 +38,7 @@ def check_colour_distance(student) -> str:
     return "0.1 passed"
 
 
+@exercise
 def check_weighted_utility(student) -> str:
     """Exercise 0.2. Return "0.2 to do" or "0.2 passed"; raise AssertionError with a hint."""
     terms, weights = {"a": np.array([1.0, 0.0, -4.0]), "b": np.array([1.0, 0.5, -4.0])}, {"b": 3.0, "a": 2.0}
@@ -63,6 +66,7 @@ def check_weighted_utility(student) -> str:
     return "0.2 passed"
 
 
+@exercise
 def check_preference(student) -> str:
     """Exercise 0.3. Return "0.3 to do" or "0.3 passed"; raise AssertionError with a hint."""
     try:
@@ -82,6 +86,7 @@ def check_preference(student) -> str:
     return "0.3 passed"
 
 
+@exercise
 def check_improve(student) -> str:
     """Exercise 0.4. Return "0.4 to do" or "0.4 passed"; raise AssertionError with a hint."""
     try:
@@ -102,6 +107,7 @@ def check_improve(student) -> str:
     return "0.4 passed"
 
 
+@exercise
 def check_unmix(student) -> str:
     """Exercise 0.5. Return "0.5 to do" or "0.5 passed"; raise AssertionError with a hint."""
     picture, noise, alpha, sigma = np.array([1.0, -0.5]), np.array([-2.0, 0.3]), 0.8, 0.6

@@ -1,10 +1,12 @@
 """Exercise checks of notebook 05_neurologic_decoding: clauses, states, a ban by letters, rank, bound, and step."""
 import math
 
+from npkit.checks import exercise
 from npkit.neurologic import Clause, Literal, absent, any_of
 from npkit.neurologic.toy import Hypothesis, next_state
 
 
+@exercise
 def check_clauses_hold(student) -> str:
     """Exercise 5.1. Return "5.1 to do" or "5.1 passed"; raise AssertionError with a hint."""
     cnf = (any_of("oil painting", "watercolor"), absent("text"))
@@ -27,6 +29,7 @@ def check_clauses_hold(student) -> str:
     return "5.1 passed"
 
 
+@exercise
 def check_next_state(student) -> str:
     """Exercise 5.2. Return "5.2 to do" or "5.2 passed"; raise AssertionError with a hint."""
     phrases = [("concept", "art"), ("art", "nouveau"), ("concept", "concept", "art")]
@@ -48,6 +51,7 @@ def check_next_state(student) -> str:
     return "5.2 passed"
 
 
+@exercise
 def check_read_token(student) -> str:
     """Exercise 5.3. Return "5.3 to do" or "5.3 passed"; raise AssertionError with a hint."""
     def read(state, token, *banned):
@@ -70,6 +74,7 @@ def check_read_token(student) -> str:
     return "5.3 passed"
 
 
+@exercise
 def check_rank(student) -> str:
     """Exercise 5.4. Return "5.4 to do" or "5.4 passed"; raise AssertionError with a hint."""
     price = {"oil": 2.0, "painting": 1.0, "pop": 6.0, "art": 2.0, "neon": 4.0}
@@ -106,6 +111,7 @@ def check_rank(student) -> str:
     return "5.4 passed"
 
 
+@exercise
 def check_words_needed(student) -> str:
     """Exercise 5.5. Return "5.5 to do" or "5.5 passed"; raise AssertionError with a hint."""
     roads = {"start": ["swamp", "hill"], "swamp": ["swamp"], "hill": ["start", "ford"], "ford": ["goal"], "goal": []}
@@ -119,14 +125,17 @@ def check_words_needed(student) -> str:
         raise AssertionError("Go on from ALL places, not only from the first one: the way over the hill leads there.")
     assert got == 3, f"start, hill, ford, goal: expected 3, got {got}"
     assert student("goal", roads.get, "goal".__eq__, 5) == 0, "nothing is needed where all is done"
-    got = student("start", roads.get, "goal".__eq__, 2)
-    if got is None:
-        raise AssertionError("Where no way is short enough, return most + 1: it is more than any number of words left.")
+    try:
+        got = student("start", roads.get, "goal".__eq__, 2)
+    except AssertionError as error:
+        raise AssertionError(f"{error} Where no way is short enough, return most + 1: it is more than any number of "
+                             "words left.") from None
     assert got == 3, f"two words are not enough: expected most + 1 = 3, got {got}"
     assert student("start", roads.get, "goal".__eq__, 3) == 3, "exactly as many as there may be is soon enough"
     return "5.5 passed"
 
 
+@exercise
 def check_step(student) -> str:
     """Exercise 5.6. Return "5.6 to do" or "5.6 passed"; raise AssertionError with a hint."""
     def candidate(rank, met="", banned=False, needed=0):

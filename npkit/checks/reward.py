@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from npkit.checks import exercise
+
 
 def near(got, expected) -> bool:
     """Say whether two numbers or lists of numbers are the same up to rounding."""
@@ -12,6 +14,7 @@ def near(got, expected) -> bool:
     return got.shape == expected.shape and torch.allclose(got, expected, atol=1e-5)
 
 
+@exercise
 def check_pickscore(student) -> str:
     """Exercise 3.1. Return "3.1 to do" or "3.1 passed"; raise AssertionError with a hint."""
     texts, pictures = torch.tensor([[3.0, 4.0], [0.0, 2.0]]), torch.tensor([[4.0, 3.0], [5.0, 0.0]])
@@ -40,6 +43,7 @@ def check_pickscore(student) -> str:
     return "3.1 passed"
 
 
+@exercise
 def check_agreement_with_votes(student) -> str:
     """Exercise 3.2. Return "3.2 to do" or "3.2 passed"; raise AssertionError with a hint."""
     first, second = torch.tensor([2.0, 0.0, 1.0]), torch.tensor([1.0, 3.0, 1.0])
@@ -61,6 +65,7 @@ def check_agreement_with_votes(student) -> str:
     return "3.2 passed"
 
 
+@exercise
 def check_preference_loss(student) -> str:
     """Exercise 3.3. Return "3.3 to do" or "3.3 passed"; raise AssertionError with a hint."""
     first, second, wins = torch.tensor([2.0, 0.0]), torch.tensor([1.0, 2.0]), torch.tensor([1.0, 0.25])
@@ -93,6 +98,7 @@ def check_preference_loss(student) -> str:
     return "3.3 passed"
 
 
+@exercise
 def check_gain(student) -> str:
     """Exercise 3.4. Return "3.4 to do" or "3.4 passed"; raise AssertionError with a hint."""
     painted, asked = [], []
@@ -119,6 +125,7 @@ def check_gain(student) -> str:
     return "3.4 passed"
 
 
+@exercise
 def check_widen(student) -> str:
     """Exercise 3.5. Return "3.5 to do" or "3.5 passed"; raise AssertionError with a hint."""
     worth, seen = {"a": 1.0, "b": 2.0, "c": 4.0, "d": 8.0}, []

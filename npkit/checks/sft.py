@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from npkit.checks import exercise
 
+
+@exercise
 def check_best_pair(student) -> str:
     """Exercise 2.1. Return "2.1 to do" or "2.1 passed"; raise AssertionError with a hint."""
     words = {("l", "o", "w"): 2, ("n", "e", "w"): 6, ("w", "e", "l", "l"): 1, ("l", "o"): 3, ("e", "w", "e"): 1,
@@ -22,6 +25,7 @@ def check_best_pair(student) -> str:
     return "2.1 passed"
 
 
+@exercise
 def check_next_token_loss(student) -> str:
     """Exercise 2.2. Return "2.2 to do" or "2.2 passed"; raise AssertionError with a hint."""
     logits = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0)) * 3
@@ -91,6 +95,7 @@ def two_steps(step) -> tuple[list, Bigram, list[Tensor]]:
     return returned, model, weights
 
 
+@exercise
 def check_sft_step(student) -> str:
     """Exercise 2.3. Return "2.3 to do" or "2.3 passed"; raise AssertionError with a hint."""
     try:
@@ -124,6 +129,7 @@ def reference_step(model: nn.Module, ids: Tensor, mask: Tensor, loss_of, optimiz
     return loss.item()
 
 
+@exercise
 def check_perplexity(student) -> str:
     """Exercise 2.4. Return "2.4 to do" or "2.4 passed"; raise AssertionError with a hint."""
     logprobs = [torch.tensor([-1.0, -3.0]), torch.tensor([-0.5, -0.5, -0.5, -0.5, -0.5, -0.5])]
@@ -144,6 +150,7 @@ def check_perplexity(student) -> str:
     return "2.4 passed"
 
 
+@exercise
 def check_draw_token(student) -> str:
     """Exercise 2.5. Return "2.5 to do" or "2.5 passed"; raise AssertionError with a hint."""
     logits = torch.tensor([2.0, 1.0, 0.0])
