@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from npkit.checks import exercise
+from npkit.checks import exercise, gradients
 
 
 @exercise
@@ -31,8 +31,9 @@ def check_next_token_loss(student) -> str:
     logits = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0)) * 3
     ids = torch.tensor([[3, 0, 6, 2, 5], [4, 1, 2, 0, 0]])
     mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    leaf, same = (logits.clone().requires_grad_() for _ in range(2))
     try:
-        got = student(logits, ids, mask)
+        got = student(leaf, ids, mask)
     except NotImplementedError:
         return "2.2 to do"
     assert isinstance(got, Tensor) and got.ndim == 0, "Return one number as a tensor, so that it has a gradient."
@@ -40,8 +41,10 @@ def check_next_token_loss(student) -> str:
         if math.isclose(got.item(), slip.item(), abs_tol=1e-4):
             raise AssertionError(hint)
     keep = mask[:, 1:]
-    expected = cross_entropy(logits[:, :-1][keep], ids[:, 1:][keep]).item()
-    assert math.isclose(got.item(), expected, abs_tol=1e-4), f"expected {expected:.4f}, got {got.item():.4f}"
+    expected = cross_entropy(same[:, :-1][keep], ids[:, 1:][keep])
+    assert math.isclose(got.item(), expected.item(), abs_tol=1e-4), f"expected {expected:.4f}, got {got:.4f}"
+    (found,), (right,) = gradients(got, leaf), gradients(expected, same)
+    assert torch.allclose(found, right, atol=1e-5), "the loss is right, but its gradient is not: did you detach a part?"
     return "2.2 passed"
 
 
