@@ -12,6 +12,15 @@ from npkit import checks
 EXERCISES = [exercise for path in anatomy.PATHS for exercise in anatomy.exercises(path)]
 SLIPS = [pytest.param(exercise, slip, id=f"{exercise.stage}-{exercise.check}-{number}") for exercise in EXERCISES
          for number, slip in enumerate(anatomy.slips(exercise.stage).get(exercise.check, []))]
+OTHER_FORMS = [  # of a solution's result: what a student may as well return
+    ("check_unmix", "\n\ndef f(*given):\n    return list(right(*given))"),
+    ("check_unmix", "\n\ndef f(*given):\n    return np.stack(right(*given))"),
+    ("check_first_comma", "\n\ndef f(prompt):\n    return list(right(prompt))"),
+    ("check_best_pair", "\n\ndef f(words):\n    return list(right(words))"),
+    ("check_agreement_with_votes", "\n\ndef f(*given):\n    return right(*given).numpy()"),
+    ("check_agreement_with_votes", "\n\ndef f(*given):\n    return right(*given).tolist()"),
+    ("check_read_token", "\n\ndef f(*given):\n    return list(right(*given))"),
+]
 
 
 def name(exercise: anatomy.Exercise) -> str:
@@ -32,6 +41,12 @@ def test_forgotten_return_meets_its_hint(exercise):
     with pytest.raises(AssertionError) as caught:
         exercise.judge(code)
     assert "your function returned None: did you forget return?" in str(caught.value)
+
+
+@pytest.mark.parametrize(("check", "code"), OTHER_FORMS)
+def test_right_answer_in_another_form_passes(check, code):
+    (exercise,) = (each for each in EXERCISES if each.check == check)
+    assert exercise.judge(exercise.solution + "\nright = " + exercise.function + code).endswith("passed")
 
 
 @pytest.mark.parametrize("before", [[3, 1], {"a": [1]}, np.ones(2), torch.ones(2), [torch.ones(2)]], ids=str)

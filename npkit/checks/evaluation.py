@@ -45,6 +45,11 @@ def check_bootstrap_interval(student) -> str:
         raise AssertionError("These ends hold the middle 90 %: for 95 % cut off 2.5 % on either side.")
     assert 0.9 < width < 1.1, f"the interval is {width:.2f} times as wide as it should be"
     assert low < differences.mean() < high, f"the mean {differences.mean():.2f} lies outside [{low:.2f}, {high:.2f}]"
+    (low, high), again, other, one = (tuple(student(differences, np.random.default_rng(seed), samples))
+                                      for seed, samples in ((0, 50), (0, 50), (1, 50), (0, 1)))
+    assert (low, high) == again, "The same seed gives another interval each time: draw with `rng` alone."
+    assert (low, high) != other, "Every seed gives the same interval: draw with the `rng` that is given."
+    assert np.isclose(*one), f"One resample (samples = 1) has one mean: draw `samples` resamples, got {one}"
     return "6.2 passed"
 
 

@@ -35,6 +35,11 @@ def check_colour_distance(student) -> str:
         if np.isclose(got, slip):
             raise AssertionError(hint)
     assert np.isclose(got, 0.5), f"expected the length of (0.3, 0, 0.4), which is 0.5, got {got}"
+    rng = np.random.default_rng(0)
+    pixels, sides = rng.random((4, 6, 3)) ** 2, rng.permutation(24).reshape(4, 6)
+    expected = np.linalg.norm(pixels[sides < 10].mean(0) - pixels[sides > 15].mean(0))
+    got = student(pixels, sides < 10, sides > 15)
+    assert np.isclose(got, expected), f"another picture, of 4 x 6 random pixels: expected {expected:.3f}, got {got:.3f}"
     return "0.1 passed"
 
 
@@ -63,6 +68,9 @@ def check_weighted_utility(student) -> str:
             raise AssertionError(hint)
     expected = np.maximum(floor, (total - mean) / deviation)
     assert np.allclose(got, expected), f"expected {expected.tolist()} for the three pictures, got {got.tolist()}"
+    got = student({"c": np.array([2.0, -1.0]), "d": np.array([1.0, 0.0])}, {"c": 1.0, "d": 5.0}, 3.0, 0.5, -6.0)
+    assert np.allclose(got, [8.0, -6.0]), ("for other terms and numbers expected [8, -6], got "
+                                           f"{np.asarray(got).tolist()}: use the arguments, no constants")
     return "0.2 passed"
 
 
@@ -83,6 +91,13 @@ def check_preference(student) -> str:
             raise AssertionError(hint)
     assert np.isclose(even, 0.5), f"two equal pictures share the votes, got {even}"
     assert np.isclose(got, sigmoid[2.0]), f"expected {sigmoid[2.0]:.3f} for utilities 2 and 1 and noise 0.5, got {got}"
+    got, expected = student(1.0, 2.5, 0.75), 1 / (1 + np.exp(2.0))
+    assert np.isclose(got, expected), f"expected {expected:.3f} for utilities 1 and 2.5 and noise 0.75, got {got}"
+    try:
+        got = student(np.array([2.0, 1.0]), np.array([1.0, 1.0]), 0.5)
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"Arrays of utilities must work as well: np.exp, not math.exp, no if. {error}") from None
+    assert np.allclose(got, [sigmoid[2.0], 0.5]), f"arrays must work as well, pair by pair: got {got}"
     return "0.3 passed"
 
 
@@ -116,7 +131,8 @@ def check_unmix(student) -> str:
         got = student(mixture, velocity, alpha, sigma)
     except NotImplementedError:
         return "0.5 to do"
-    assert isinstance(got, tuple) and len(got) == 2, "Return two things, the picture and the noise: a tuple of both."
+    is_pair = hasattr(got, "__len__") and len(got) == 2 and np.shape(got[0]) == (2,)
+    assert is_pair, "Return two things, the picture and the noise: a tuple of both."
     found, other = (np.asarray(each, dtype=float) for each in got)
     slips = {
         "The sign is turned: the velocity contains MINUS sigma times the picture.": alpha * mixture + sigma * velocity,

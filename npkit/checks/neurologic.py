@@ -55,13 +55,14 @@ def check_next_state(student) -> str:
 def check_read_token(student) -> str:
     """Exercise 5.3. Return "5.3 to do" or "5.3 passed"; raise AssertionError with a hint."""
     def read(state, token, *banned):
-        return student(state, token, list(banned), next_state)
+        got = student(state, token, list(banned), next_state)
+        assert isinstance(got, (tuple, list)) and len(got) == 2, f"return the state and True or False, got {got!r}"
+        return got[0], bool(got[1])
 
     try:
         got = read("", " watermark", "watermark")
     except NotImplementedError:
         return "5.3 to do"
-    assert isinstance(got, tuple) and len(got) == 2, f"return the state and True or False, got {got!r}"
     assert got[1], "All letters of the banned phrase stand in this token: it completes the phrase."
     if not read("", " watermarks", "watermark")[1]:
         raise AssertionError("The phrase may be complete in the MIDDLE of a token: ask after every letter.")
@@ -71,6 +72,12 @@ def check_read_token(student) -> str:
     assert read("water", "fall", "watermark") == ("", False), "a letter that breaks the phrase leaves no state"
     if not read("", " neon text", "on", "text")[1]:
         raise AssertionError("Each of several phrases may be the one that is complete: try them all.")
+    if not read("", " cat", "at", "cats")[1]:
+        raise AssertionError('The state may be longer than the phrase: "cat" begins "cats" and ends with "at".')
+    got = read("", " textw", "text", "watermark")
+    assert got == ("w", True), f"read all letters, also those behind the phrase: expected ('w', True), got {got}"
+    got = read("text", " fox", "text")
+    assert got == ("", False), f"only letters of THIS token complete a phrase: expected ('', False), got {got}"
     return "5.3 passed"
 
 
@@ -83,7 +90,7 @@ def check_rank(student) -> str:
     def cost(words):
         return sum(price[word] for word in words)
 
-    def of(state, met=(), bonus=1.0):
+    def of(state, met=(), bonus=1.0, clauses=clauses):
         return student(Hypothesis(("fox",), -5.0, state, frozenset(met)), clauses, cost, bonus)
 
     try:
@@ -108,6 +115,16 @@ def check_rank(student) -> str:
     if got == -2.0:
         raise AssertionError('A shorter end of the state may have begun another phrase: "art" of "art neon".')
     assert math.isclose(got, -5 + 3 + 2), f"clause 0 is met, and art has paid 2 of 6: expected 0, got {got}"
+    got = of(("oil",), bonus=2.0)
+    assert math.isclose(got, -1.0), f"the bonus multiplies what is in hand, too: expected -5 + 2 x 2 = -1, got {got}"
+    got = of(("pop",))
+    assert math.isclose(got, -5 + 3 * 6 / 8), (
+        f"pop has paid 6 of the 8 of pop art, the dearer phrase of a clause worth 3: expected -2.75, got {got}")
+    two = ((("oil", "pop", "art"),), (("pop", "neon"),))  # worth 10 each; oil pop has paid 8 of one, pop 6 of the other
+    for got in (of(("oil", "pop"), clauses=two), of(("oil", "pop"), clauses=two[::-1])):
+        if math.isclose(got, -5 + 8 + 6):
+            raise AssertionError("Of several phrases in hand only the BEST one counts: take the largest, not the sum.")
+        assert math.isclose(got, 3.0), f"two phrases are in hand, worth 8 and 6: expected -5 + 8 = 3, got {got}"
     return "5.4 passed"
 
 
@@ -163,6 +180,8 @@ def check_step(student) -> str:
         raise AssertionError("Whoever needs exactly the words that are left is in time: drop those who need more.")
     assert ranks(candidate(-1.0, needed=4), candidate(-2.0)) == [-2.0], "four words are needed and three left: dropped"
     assert ranks(candidate(-1.0), candidate(-2.0, "sv")) == [-2.0], "two clauses behind, tolerance 1: dropped"
+    if ranks(candidate(-1.0), candidate(-2.0, "s")) != [-1.0, -2.0]:
+        raise AssertionError("Whoever is behind by exactly `tolerance` stays: drop those further behind.")
     if ranks(candidate(-1.0), candidate(-2.0, "sv", needed=4)) != [-1.0]:
         raise AssertionError("The foremost is looked for among those that are still POSSIBLE: drop these first.")
     return "5.6 passed"

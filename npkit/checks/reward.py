@@ -41,6 +41,12 @@ def check_pickscore(student) -> str:
     group = student(texts[:, None], torch.stack([pictures, texts], 1), 10.0)
     assert group.shape == (2, 2) and near(group[:, 1], [10.0, 10.0]), (
         "Several pictures of one text come as (prefixes, pictures, width): normalise and sum over the LAST dimension.")
+    texts = torch.tensor([[1.0, 2.0, 2.0], [0.0, 3.0, 4.0]])
+    pictures = torch.tensor([[-2.0, -2.0, 1.0], [0.0, 1.0, 0.0]])
+    got = student(texts, pictures, 9.0)
+    if near(got, [4.0, 5.4]) or near(got, [0.0, 5.4]):
+        raise AssertionError("A cosine may be negative, where the vectors point apart: keep its sign.")
+    assert near(got, [-4.0, 5.4]), f"for other vectors and logit_scale 9, expected [-4.0, 5.4], got {got.tolist()}"
     return "3.1 passed"
 
 
@@ -138,6 +144,8 @@ def check_gain(student) -> str:
     assert set(asked) == {"a cat"}, "Judge both pictures against the PREFIX, else the words count, not the picture."
     assert got != -2.0, "The sign is turned: the prompt's score comes first."
     assert near(got, 2.0), f"expected 3 - 1 = 2, got {got}"
+    got = student(lambda picture, prefix: float(len(picture)), lambda prompt, seed: prompt, "a fox", ", oil", 3)
+    assert near(got, 5.0), f"by a judge whose score is the number of letters the gain is 5, got {got}"
     return "3.4 passed"
 
 
@@ -164,4 +172,6 @@ def check_widen(student) -> str:
         raise AssertionError("These are not the best: sort by value, the highest first.")
     assert len(got) == 2, f"keep the {2} best, got {len(got)}"
     assert got == [("b", "d"), ("a", "d")], f"expected [('b', 'd'), ('a', 'd')], got {got}"
+    got = [tuple(each) for each in student([("a",), ("b",)], ["a", "b", "c", "d"], value, 3)]
+    assert got == [("b", "d"), ("a", "d"), ("b", "c")], f"with width 3 a third set stays, (b, c): got {got}"
     return "3.5 passed"

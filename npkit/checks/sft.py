@@ -18,10 +18,16 @@ def check_best_pair(student) -> str:
         got = student(words)
     except NotImplementedError:
         return "2.1 to do"
+    got = tuple(got) if isinstance(got, list) else got
     if got == ("l", "o"):
         raise AssertionError("Each pair counts as often as its word occurs: add the word's count, not 1.")
     assert not isinstance(got, str), "Return the pair as a tuple of two tokens: ('e', 'w'), not 'ew'."
     assert got == ("e", "w"), f"expected ('e', 'w'), 7 times, got {got}"
+    got = tuple(student({("b", "o", "n", "o", "n", "o"): 3, ("d", "a", "y"): 5}))
+    if got in (("d", "a"), ("a", "y")):
+        raise AssertionError("A pair that stands twice in a word counts twice: 'on' and 'no' in 'bonono', 3 times.")
+    assert got != ("n", "o"), "'on' and 'no' are equally frequent: take the one that was met first, 'on'."
+    assert got == ("o", "n"), f"of bonono (3 times) and day (5 times), expected ('o', 'n'), got {got}"
     return "2.1 passed"
 
 
@@ -174,4 +180,8 @@ def check_draw_token(student) -> str:
             raise AssertionError(hint)
     expected = (logits / 0.5).softmax(-1)
     assert torch.allclose(shares, expected, atol=0.02), f"expected shares {expected.tolist()}, drew {shares.tolist()}"
+    if torch.equal(got, student(logits.repeat(20_000, 1), 0.5, torch.Generator().manual_seed(1))):
+        raise AssertionError("Another seed drew the same tokens: draw with the `generator` that is given, seed none.")
+    got = student(torch.eye(3) * 60, 2.0, torch.Generator().manual_seed(0))
+    assert got.tolist() == [0, 1, 2], f"each row has logits of its own: tokens 0, 1, 2 are all but sure, got {got}"
     return "2.5 passed"
