@@ -17,8 +17,6 @@ OTHER_FORMS = [  # of a solution's result: what a student may as well return
     ("check_unmix", "\n\ndef f(*given):\n    return np.stack(right(*given))"),
     ("check_first_comma", "\n\ndef f(prompt):\n    return list(right(prompt))"),
     ("check_best_pair", "\n\ndef f(words):\n    return list(right(words))"),
-    ("check_agreement_with_votes", "\n\ndef f(*given):\n    return right(*given).numpy()"),
-    ("check_agreement_with_votes", "\n\ndef f(*given):\n    return right(*given).tolist()"),
     ("check_read_token", "\n\ndef f(*given):\n    return list(right(*given))"),
 ]
 

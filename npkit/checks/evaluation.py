@@ -25,6 +25,9 @@ def check_gains(student) -> str:
         raise AssertionError(hint)
     expected = {"a cat": 3.0, "a dog": 0.75}
     assert got == expected, f"expected {expected}, got {got}"
+    got = student({("an owl", seed): score for seed, score in enumerate((1.0, 2.0, 6.0))},
+                  {("an owl", seed): 1.0 for seed in range(3)})
+    assert got == {"an owl": 2.0}, f"three seeds with the gains 0, 1 and 5 have the mean 2, got {got}"
     return "6.1 passed"
 
 
@@ -50,6 +53,9 @@ def check_bootstrap_interval(student) -> str:
     assert (low, high) == again, "The same seed gives another interval each time: draw with `rng` alone."
     assert (low, high) != other, "Every seed gives the same interval: draw with the `rng` that is given."
     assert np.isclose(*one), f"One resample (samples = 1) has one mean: draw `samples` resamples, got {one}"
+    low, _ = student(np.array([0.0] * 7 + [1.0]), np.random.default_rng(0), 2000)
+    assert low >= 0, (f"no resample of seven zeros and a 1 has a mean below 0, your low end is {low:.2f}: take the "
+                      "quantiles of the resampled means, not their mean and deviation")
     return "6.2 passed"
 
 
@@ -61,6 +67,7 @@ def check_win_rate(student) -> str:
         got = student(scores, baseline)
     except NotImplementedError:
         return "6.3 to do"
+    assert np.ndim(got) == 0, f"return one number, the share of the prefixes, not shape {np.shape(got)}"
     slips = {0.4: "A tie is not a loss: two equal pictures share the point.",
              0.8: "A tie is not a win: two equal pictures share the point.",
              2 / 3: "Ties are dropped: keep them in the count and give each half a point."}
@@ -93,6 +100,8 @@ def check_alarm(student) -> str:
         if np.isclose(got, slip):
             raise AssertionError(hint)
     assert np.isclose(got, 7 / 12), f"expected {7 / 12:.3f}, got {got:.3f}"
+    got = student(np.array([0.0, 1.0, 1.0, 1.0]), np.array([[-1.0, 0.0, -1.0, 1.0]]))
+    assert np.isclose(got, 1 / 4), f"a gain of 0 neither rises nor falls: expected 0.25, got {got:.3f}"
     return "6.4 passed"
 
 

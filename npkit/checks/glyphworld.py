@@ -68,9 +68,10 @@ def check_weighted_utility(student) -> str:
             raise AssertionError(hint)
     expected = np.maximum(floor, (total - mean) / deviation)
     assert np.allclose(got, expected), f"expected {expected.tolist()} for the three pictures, got {got.tolist()}"
-    got = student({"c": np.array([2.0, -1.0]), "d": np.array([1.0, 0.0])}, {"c": 1.0, "d": 5.0}, 3.0, 0.5, -6.0)
-    assert np.allclose(got, [8.0, -6.0]), ("for other terms and numbers expected [8, -6], got "
-                                           f"{np.asarray(got).tolist()}: use the arguments, no constants")
+    terms = {"a": np.array([2.0, -1.0, 0.0]), "b": np.array([1.0, 0.0, 1.0]), "c": np.array([0.0, 0.0, -1.0])}
+    got = student(terms, {"a": 1.0, "b": 5.0, "c": 4.0}, 3.0, 0.5, -6.0)
+    assert np.allclose(got, [8.0, -6.0, -4.0]), ("for other terms and numbers expected [8, -6, -4], got "
+                                                f"{np.asarray(got).tolist()}: use the arguments, no constants")
     return "0.2 passed"
 
 

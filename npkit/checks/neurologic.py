@@ -24,6 +24,8 @@ def check_clauses_hold(student) -> str:
     assert list(student(cnf, "a fox, watercolor, text")) == [True, False], "the second clause forbids text"
     if list(student(cnf, "a fox, watercolor, context")) != [True, True]:
         raise AssertionError('"text" is no word of "context": use find, which knows where words begin and end.')
+    if list(student((any_of("c++"),), "a fox, c++")) != [True]:
+        raise AssertionError('"c++" stands in "a fox, c++": use find, which knows where words begin and end.')
     mixed = (Clause((Literal("red"), Literal("blurry", positive=False))),)
     assert list(student(mixed, "a red fox, blurry")) == [True], "OR: one literal that holds is enough"
     return "5.1 passed"

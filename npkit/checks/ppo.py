@@ -82,6 +82,8 @@ def check_token_rewards(student: Callable) -> str:
     last[[0, 1], [3, 4]] = scores
     judge(got, -0.1 * kl + last, token_reward_slips(scores, logprobs - ref_logprobs, last), scores=scores,
           logprobs=logprobs, ref_logprobs=ref_logprobs, mask=MASK, kl_coef=0.1)
+    judge(student(scores, logprobs, ref_logprobs, MASK, 0.5), -0.5 * kl + last, {}, "take kl_coef from the argument: ",
+          kl_coef=0.5)
     return "4.2 passed"
 
 
@@ -177,6 +179,8 @@ def check_policy_loss(student: Callable) -> str:
     judge(got, expected.detach(), policy_loss_slips(advantages), logprobs=old + RATIOS.log(), old_logprobs=old,
           advantages=advantages, mask=MASK, cliprange=0.2)
     judge(gradients(loss, logprobs)[0], gradients(expected, same)[0], {}, "the loss's gradient: ", ratio=RATIOS)
+    wide = [each(old + RATIOS.log(), old, advantages, MASK, 0.45) for each in (student, ppo_math.policy_loss)]
+    judge(*wide, {}, "take cliprange from the argument: ", cliprange=0.45)
     return "4.4 passed"
 
 

@@ -95,7 +95,7 @@ def masked_loss(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
 def two_steps(step) -> tuple[list, Bigram, list[Tensor]]:
     """What `step` returns on two batches, the model afterwards, and the weights after each step."""
     model = Bigram()
-    optimizer, weights = torch.optim.SGD(model.parameters(), lr=1.0), []
+    optimizer, weights = torch.optim.SGD(model.parameters(), lr=0.5), []
     mask = torch.tensor([[True, True, True], [True, True, False]])
     returned = []
     for ids in (torch.tensor([[0, 1, 2], [3, 1, 0]]), torch.tensor([[0, 2, 2], [1, 3, 0]])):
