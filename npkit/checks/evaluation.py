@@ -54,8 +54,9 @@ def check_bootstrap_interval(student) -> str:
     assert (low, high) != other, "Every seed gives the same interval: draw with the `rng` that is given."
     assert np.isclose(*one), f"One resample (samples = 1) has one mean: draw `samples` resamples, got {one}"
     low, _ = student(np.array([0.0] * 7 + [1.0]), np.random.default_rng(0), 2000)
-    assert low >= 0, (f"no resample of seven zeros and a 1 has a mean below 0, your low end is {low:.2f}: take the "
-                      "quantiles of the resampled means, not their mean and deviation")
+    assert np.isclose(8 * low, np.round(8 * low)), (
+        f"of seven zeros and a 1 every resample has a mean in eighths, your low end is {low:.3f}: take the quantiles "
+        "of the resampled means, not their mean and deviation")
     return "6.2 passed"
 
 

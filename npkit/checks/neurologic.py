@@ -26,6 +26,7 @@ def check_clauses_hold(student) -> str:
         raise AssertionError('"text" is no word of "context": use find, which knows where words begin and end.')
     if list(student((any_of("c++"),), "a fox, c++")) != [True]:
         raise AssertionError('"c++" stands in "a fox, c++": use find, which knows where words begin and end.')
+    assert list(student((any_of("c++"),), "a fox, c")) == [False], '"c++" is not "c": use find'
     mixed = (Clause((Literal("red"), Literal("blurry", positive=False))),)
     assert list(student(mixed, "a red fox, blurry")) == [True], "OR: one literal that holds is enough"
     return "5.1 passed"
@@ -117,6 +118,12 @@ def check_rank(student) -> str:
     if got == -2.0:
         raise AssertionError('A shorter end of the state may have begun another phrase: "art" of "art neon".')
     assert math.isclose(got, -5 + 3 + 2), f"clause 0 is met, and art has paid 2 of 6: expected 0, got {got}"
+    judge_in_hand(of)
+    return "5.4 passed"
+
+
+def judge_in_hand(of) -> None:
+    """Raise the hint for a slip in the best phrase in hand; `of` gives the student's rank of a state."""
     got = of(("oil",), bonus=2.0)
     assert math.isclose(got, -1.0), f"the bonus multiplies what is in hand, too: expected -5 + 2 x 2 = -1, got {got}"
     got = of(("pop",))
@@ -127,7 +134,6 @@ def check_rank(student) -> str:
         if math.isclose(got, -5 + 8 + 6):
             raise AssertionError("Of several phrases in hand only the BEST one counts: take the largest, not the sum.")
         assert math.isclose(got, 3.0), f"two phrases are in hand, worth 8 and 6: expected -5 + 8 = 3, got {got}"
-    return "5.4 passed"
 
 
 @exercise
