@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from npkit.checks import exercise
 from npkit.text.corpus import fold
 
 
+@exercise
 def check_modifier_pattern(student) -> str:
     """Exercise 1.1. Return "1.1 to do" or "1.1 passed"; raise AssertionError with a hint."""
     try:
@@ -15,6 +17,10 @@ def check_modifier_pattern(student) -> str:
         return "1.1 to do"
     assert hasattr(pattern, "findall"), "Return a compiled pattern: re.compile(...)."
     wrong = first_wrong(pattern)
+    if wrong and pattern.groups and all([found.group() for found in pattern.finditer(prompt)] == expected
+                                        for prompt, expected in FOUND.items()):
+        raise AssertionError(f"findall returns what CAPTURE GROUPS hold, here {pattern.findall(wrong)}: make none of "
+                             "each phrase, group with (?:...) instead.")
     if wrong == "a demo of a fox":
         raise AssertionError("'emo' is found inside 'demo': a modifier must stand between word boundaries.")
     if wrong == "EMO, a fox":
@@ -32,7 +38,8 @@ def check_modifier_pattern(student) -> str:
 
 
 FOUND = {"a fox": [], "a demo of a fox": [], "EMO, a fox": ["EMO"], "oil painting of a fox": ["oil painting"],
-         "a fox, 8k": ["8k"], "a fox, c++": ["c++"], "emo": ["emo"], "a fox, 8 k": [], "oil, 8k": ["oil", "8k"]}
+         "a fox, 8k": ["8k"], "a fox, c++": ["c++"], "emo": ["emo"], "a fox, 8 k": [], "oil, 8k": ["oil", "8k"],
+         "(oil), a fox: 8k!": ["oil", "8k"]}
 
 
 def first_wrong(pattern) -> str:
@@ -40,6 +47,7 @@ def first_wrong(pattern) -> str:
     return next((prompt for prompt, expected in FOUND.items() if pattern.findall(prompt) != expected), "")
 
 
+@exercise
 def check_count_modifiers(student) -> str:
     """Exercise 1.2. Return "1.2 to do" or "1.2 passed"; raise AssertionError with a hint."""
     import re
@@ -48,6 +56,7 @@ def check_count_modifiers(student) -> str:
         got = student(prompts, re.compile(r"(?<!\w)(?:vivid|8k)(?!\w)", re.IGNORECASE))
     except NotImplementedError:
         return "1.2 to do"
+    assert isinstance(got, dict), f"return a Counter, or another dictionary, not {type(got).__name__}"
     slips = [({"vivid": 4, "8k": 2}, "You counted uses: a prompt that says 'vivid' twice is one prompt."),
              ({"vivid": 2, "Vivid": 1, "8k": 1, "8K": 1}, "'Vivid' and 'vivid' are one modifier: use lower case."),
              ({"vivid": 3, "Vivid": 1, "8k": 1, "8K": 1}, "'Vivid' and 'vivid' are one modifier: use lower case."),
@@ -57,9 +66,14 @@ def check_count_modifiers(student) -> str:
         if dict(got) == slip:
             raise AssertionError(hint)
     assert dict(got) == {"vivid": 3, "8k": 2}, f"expected vivid in 3 prompts and 8k in 2, got {dict(got)}"
+    got = student(["Vivid, vivid, VIVID", "8k"], re.compile("vivid|8k", re.IGNORECASE))
+    if dict(got) != {"vivid": 1, "8k": 1}:
+        raise AssertionError(f"'Vivid, vivid, VIVID' is one prompt with one modifier, you count {dict(got)}: lower "
+                             "case first, then the set.")
     return "1.2 passed"
 
 
+@exercise
 def check_distinct(student) -> str:
     """Exercise 1.3. Return "1.3 to do" or "1.3 passed"; raise AssertionError with a hint."""
     prompts = ["a fox, oil", "an owl", "a cat", "A Fox  oil!", "an owl", "a castle"]
@@ -76,25 +90,31 @@ def check_distinct(student) -> str:
         raise AssertionError("Keep the FIRST of each and keep the order of the corpus: a set, or a dictionary that is "
                              "overwritten, gives others.")
     assert got == expected, f"expected {expected}, got {got}"
+    prompts = ["a fox 1", "a fox 2", "c", "c++", "butter fly", "butterfly"]
+    got = list(student(list(prompts)))
+    assert got == prompts, f"these are six distinct prompts by corpus.fold: {prompts}, you keep {got}"
     return "1.3 passed"
 
 
+@exercise
 def check_first_comma(student) -> str:
     """Exercise 1.4. Return "1.4 to do" or "1.4 passed"; raise AssertionError with a hint."""
     try:
-        got = {prompt: student(prompt) for prompt in ("a castle, oil, 8k", "a castle", "a castle , oil")}
+        got = {prompt: tuple(student(prompt)) for prompt in ("a castle, oil, 8k", "a castle", "a castle , oil",
+                                                             " a castle  , oil")}
     except NotImplementedError:
         return "1.4 to do"
     if got["a castle"][0] == "a castl":
         raise AssertionError("find() gives -1 where there is no comma, and [:-1] eats the last letter.")
     if got["a castle, oil, 8k"][0] == "a castle, oil":
         raise AssertionError("You cut at the last comma: the prefix ends at the FIRST one.")
+    assert all(len(each) == 2 for each in got.values()), f"return two texts, prefix and completion: got {got}"
     for prompt, (prefix, completion) in got.items():
         if prefix + completion != prompt:
             raise AssertionError(f"prefix + completion must be the prompt again: {prefix!r} + {completion!r} is not "
                                  f"{prompt!r}. Does the comma belong to the completion?")
     assert got["a castle"] == ("a castle", ""), "without a comma all of the prompt is prefix"
-    if got["a castle , oil"][0].endswith(" "):
+    if any(prefix.endswith(" ") for prefix, _ in got.values()):
         raise AssertionError("The prefix ends in a space, which a tokenizer sees: give it to the completion.")
     assert got["a castle, oil, 8k"] == ("a castle", ", oil, 8k"), f"got {got['a castle, oil, 8k']}"
     return "1.4 passed"
@@ -103,6 +123,7 @@ def check_first_comma(student) -> str:
 PREFIXES = ["a castle"] * 30 + ["A Castle!"] * 30 + [f"a fox {number}" for number in range(38)] + ["A fox 7", "A fox 9"]
 
 
+@exercise
 def check_deal_out(student) -> str:
     """Exercise 1.5. Return "1.5 to do" or "1.5 passed"; raise AssertionError with a hint."""
     try:
@@ -117,6 +138,9 @@ def check_deal_out(student) -> str:
         raise AssertionError("'a castle' and 'A Castle!' lie on two sides: deal out FOLDED prefixes (corpus.fold).")
     if all((each == dealt[0]).all() for each in dealt):
         raise AssertionError("Every seed deals alike: draw the test prefixes with `rng`, do not take the first ones.")
+    again = np.asarray(student(PREFIXES, 0.25, np.random.default_rng(0))).astype(bool)
+    if (again != dealt[0]).any():
+        raise AssertionError("The same seed deals differently each time: draw with `rng` alone.")
     in_test = {len({fold(prefix) for prefix, tested in zip(PREFIXES, each) if tested}) for each in dealt}
     if in_test == {29}:
         raise AssertionError("True means test, and `test_share` of the prefixes is to be True: yours is turned.")

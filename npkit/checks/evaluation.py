@@ -1,7 +1,10 @@
 """Exercise checks of notebook 06_evaluation: each names the likely slip in pairing, resampling or counting."""
 import numpy as np
 
+from npkit.checks import exercise
 
+
+@exercise
 def check_gains(student) -> str:
     """Exercise 6.1. Return "6.1 to do" or "6.1 passed"; raise AssertionError with a hint."""
     scores = {("a cat", 0): 3.0, ("a cat", 1): 5.0, ("a dog", 0): 1.0, ("a dog", 1): 2.0}
@@ -22,9 +25,13 @@ def check_gains(student) -> str:
         raise AssertionError(hint)
     expected = {"a cat": 3.0, "a dog": 0.75}
     assert got == expected, f"expected {expected}, got {got}"
+    got = student({("an owl", seed): score for seed, score in enumerate((1.0, 2.0, 6.0))},
+                  {("an owl", seed): 1.0 for seed in range(3)})
+    assert got == {"an owl": 2.0}, f"three seeds with the gains 0, 1 and 5 have the mean 2, got {got}"
     return "6.1 passed"
 
 
+@exercise
 def check_bootstrap_interval(student) -> str:
     """Exercise 6.2. Return "6.2 to do" or "6.2 passed"; raise AssertionError with a hint."""
     differences = np.random.default_rng(1).normal(0.5, 1.0, 64)
@@ -41,9 +48,19 @@ def check_bootstrap_interval(student) -> str:
         raise AssertionError("These ends hold the middle 90 %: for 95 % cut off 2.5 % on either side.")
     assert 0.9 < width < 1.1, f"the interval is {width:.2f} times as wide as it should be"
     assert low < differences.mean() < high, f"the mean {differences.mean():.2f} lies outside [{low:.2f}, {high:.2f}]"
+    (low, high), again, other, one = (tuple(student(differences, np.random.default_rng(seed), samples))
+                                      for seed, samples in ((0, 50), (0, 50), (1, 50), (0, 1)))
+    assert (low, high) == again, "The same seed gives another interval each time: draw with `rng` alone."
+    assert (low, high) != other, "Every seed gives the same interval: draw with the `rng` that is given."
+    assert np.isclose(*one), f"One resample (samples = 1) has one mean: draw `samples` resamples, got {one}"
+    low, _ = student(np.array([0.0] * 7 + [1.0]), np.random.default_rng(0), 2000)
+    assert np.isclose(8 * low, np.round(8 * low)), (
+        f"of seven zeros and a 1 every resample has a mean in eighths, your low end is {low:.3f}: take the quantiles "
+        "of the resampled means, not their mean and deviation")
     return "6.2 passed"
 
 
+@exercise
 def check_win_rate(student) -> str:
     """Exercise 6.3. Return "6.3 to do" or "6.3 passed"; raise AssertionError with a hint."""
     scores, baseline = np.array([2.0, 1.0, 3.0, 0.0, 5.0]), np.array([1.0, 1.0, 3.0, 4.0, 4.0])  # win tie tie loss win
@@ -51,6 +68,7 @@ def check_win_rate(student) -> str:
         got = student(scores, baseline)
     except NotImplementedError:
         return "6.3 to do"
+    assert np.ndim(got) == 0, f"return one number, the share of the prefixes, not shape {np.shape(got)}"
     slips = {0.4: "A tie is not a loss: two equal pictures share the point.",
              0.8: "A tie is not a win: two equal pictures share the point.",
              2 / 3: "Ties are dropped: keep them in the count and give each half a point."}
@@ -61,6 +79,7 @@ def check_win_rate(student) -> str:
     return "6.3 passed"
 
 
+@exercise
 def check_alarm(student) -> str:
     """Exercise 6.4. Return "6.4 to do" or "6.4 passed"; raise AssertionError with a hint."""
     paid = np.array([1.0, -1, 2, 2, 2, 2, -1, 1, 1, 1, -1, 2])
@@ -82,9 +101,12 @@ def check_alarm(student) -> str:
         if np.isclose(got, slip):
             raise AssertionError(hint)
     assert np.isclose(got, 7 / 12), f"expected {7 / 12:.3f}, got {got:.3f}"
+    got = student(np.array([0.0, 1.0, 1.0, 1.0]), np.array([[-1.0, 0.0, -1.0, 1.0]]))
+    assert np.isclose(got, 1 / 4), f"a gain of 0 neither rises nor falls: expected 0.25, got {got:.3f}"
     return "6.4 passed"
 
 
+@exercise
 def check_gain_at_equal_length(student) -> str:
     """Exercise 6.5. Return "6.5 to do" or "6.5 passed"; raise AssertionError with a hint."""
     extra_words = np.array([1.0, 2.0, 3.0, 4.0, 6.0])

@@ -3,6 +3,7 @@ from collections import Counter
 
 import numpy as np
 
+from npkit.checks import exercise
 from npkit.glyphworld.corpus import parse
 from npkit.glyphworld.painter import paint
 from npkit.glyphworld.people.public import utility
@@ -13,6 +14,7 @@ ONE_FOR_ALL = ", pop art, piet mondrian, 3d render, lens flare, cinematic"  # th
 MARGIN = 0.3  # utility that prompts made for each prefix gain beyond it; no constant suffix that a search found does
 
 
+@exercise
 def check_colour_distance(student) -> str:
     """Exercise 0.1. Return "0.1 to do" or "0.1 passed"; raise AssertionError with a hint."""
     pixels = np.array([[[0.1, 0.2, 0.3], [0.3, 0.4, 0.5], [0.4, 0.2, 0.7], [0.6, 0.4, 0.9], [0.9, 0.9, 0.9]]])
@@ -33,9 +35,15 @@ def check_colour_distance(student) -> str:
         if np.isclose(got, slip):
             raise AssertionError(hint)
     assert np.isclose(got, 0.5), f"expected the length of (0.3, 0, 0.4), which is 0.5, got {got}"
+    rng = np.random.default_rng(0)
+    pixels, sides = rng.random((4, 6, 3)) ** 2, rng.permutation(24).reshape(4, 6)
+    expected = np.linalg.norm(pixels[sides < 10].mean(0) - pixels[sides > 15].mean(0))
+    got = student(pixels, sides < 10, sides > 15)
+    assert np.isclose(got, expected), f"another picture, of 4 x 6 random pixels: expected {expected:.3f}, got {got:.3f}"
     return "0.1 passed"
 
 
+@exercise
 def check_weighted_utility(student) -> str:
     """Exercise 0.2. Return "0.2 to do" or "0.2 passed"; raise AssertionError with a hint."""
     terms, weights = {"a": np.array([1.0, 0.0, -4.0]), "b": np.array([1.0, 0.5, -4.0])}, {"b": 3.0, "a": 2.0}
@@ -60,9 +68,14 @@ def check_weighted_utility(student) -> str:
             raise AssertionError(hint)
     expected = np.maximum(floor, (total - mean) / deviation)
     assert np.allclose(got, expected), f"expected {expected.tolist()} for the three pictures, got {got.tolist()}"
+    terms = {"a": np.array([2.0, -1.0, 0.0]), "b": np.array([1.0, 0.0, 1.0]), "c": np.array([0.0, 0.0, -1.0])}
+    got = student(terms, {"a": 1.0, "b": 5.0, "c": 4.0}, 3.0, 0.5, -6.0)
+    assert np.allclose(got, [8.0, -6.0, -4.0]), ("for other terms and numbers expected [8, -6, -4], got "
+                                                f"{np.asarray(got).tolist()}: use the arguments, no constants")
     return "0.2 passed"
 
 
+@exercise
 def check_preference(student) -> str:
     """Exercise 0.3. Return "0.3 to do" or "0.3 passed"; raise AssertionError with a hint."""
     try:
@@ -79,9 +92,17 @@ def check_preference(student) -> str:
             raise AssertionError(hint)
     assert np.isclose(even, 0.5), f"two equal pictures share the votes, got {even}"
     assert np.isclose(got, sigmoid[2.0]), f"expected {sigmoid[2.0]:.3f} for utilities 2 and 1 and noise 0.5, got {got}"
+    got, expected = student(1.0, 2.5, 0.75), 1 / (1 + np.exp(2.0))
+    assert np.isclose(got, expected), f"expected {expected:.3f} for utilities 1 and 2.5 and noise 0.75, got {got}"
+    try:
+        got = student(np.array([2.0, 1.0]), np.array([1.0, 1.0]), 0.5)
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"Arrays of utilities must work as well: np.exp, not math.exp, no if. {error}") from None
+    assert np.allclose(got, [sigmoid[2.0], 0.5]), f"arrays must work as well, pair by pair: got {got}"
     return "0.3 passed"
 
 
+@exercise
 def check_improve(student) -> str:
     """Exercise 0.4. Return "0.4 to do" or "0.4 passed"; raise AssertionError with a hint."""
     try:
@@ -102,6 +123,7 @@ def check_improve(student) -> str:
     return "0.4 passed"
 
 
+@exercise
 def check_unmix(student) -> str:
     """Exercise 0.5. Return "0.5 to do" or "0.5 passed"; raise AssertionError with a hint."""
     picture, noise, alpha, sigma = np.array([1.0, -0.5]), np.array([-2.0, 0.3]), 0.8, 0.6
@@ -110,7 +132,8 @@ def check_unmix(student) -> str:
         got = student(mixture, velocity, alpha, sigma)
     except NotImplementedError:
         return "0.5 to do"
-    assert isinstance(got, tuple) and len(got) == 2, "Return two things, the picture and the noise: a tuple of both."
+    is_pair = hasattr(got, "__len__") and len(got) == 2 and np.shape(got[0]) == (2,)
+    assert is_pair, "Return two things, the picture and the noise: a tuple of both."
     found, other = (np.asarray(each, dtype=float) for each in got)
     slips = {
         "The sign is turned: the velocity contains MINUS sigma times the picture.": alpha * mixture + sigma * velocity,

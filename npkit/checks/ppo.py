@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, tensor
 
+from npkit.checks import NO_GRADIENT, exercise, gradients
 from npkit.training import ppo_math
 
 # two completions; first action, last action and number of actions less one are three different columns in each
@@ -46,6 +47,7 @@ def written(values: Tensor | float) -> str:
     return str(values.tolist() if values.dtype == torch.bool else np.round(values.tolist(), 3).tolist())
 
 
+@exercise
 def check_reinforce_loss(student: Callable) -> str:
     """Exercise 4.1. Return "4.1 to do" or "4.1 passed"; raise AssertionError with a hint."""
     probabilities = tensor([0.5, 0.2, 0.3, 0.1])
@@ -55,25 +57,24 @@ def check_reinforce_loss(student: Callable) -> str:
     except NotImplementedError:
         return "4.1 to do"
     tensor_of(loss, (), "one number, the mean over the draws")
-    assert loss.requires_grad, "no gradient reaches the log-probabilities: keep them as tensors, without detach"
-    loss.backward()
+    assert loss.requires_grad, f"no gradient reaches the log-probabilities: {NO_GRADIENT}"
     slips = {"The sign is turned: an optimiser makes a loss smaller, and the reward should grow.": advantages / 4,
              "That is the sum: divide by the number of draws, or the step depends on how many there are.": -advantages,
              "That is the probability: the gradient is the advantage times that of the LOG-probability.":
                  -advantages * probabilities / 4,
              "The advantages are missing: every draw would become likelier.": torch.full((4,), -0.25)}
-    judge(logprobs.grad, -advantages / 4, slips, what="the loss's gradient: ", logprobs=logprobs.detach(),
-          advantages=advantages)
+    judge(gradients(loss, logprobs)[0], -advantages / 4, slips, what="the loss's gradient: ",
+          logprobs=logprobs.detach(), advantages=advantages)
     return "4.1 passed"
 
 
+@exercise
 def check_token_rewards(student: Callable) -> str:
     """Exercise 4.2. Return "4.2 to do" or "4.2 passed"; raise AssertionError with a hint."""
     scores, logprobs = tensor([6.0, 2.0]), tensor([[-1.0, -1.0, -2.0, -3.0, -1.0], [-2.0, -1.0, -0.5, -1.0, -2.0]])
     ref_logprobs = tensor([[-2.0, -2.0, -1.0, -1.0, -4.0], [-1.0, -3.0, -1.5, -0.5, -4.0]])
-    arguments = [each.clone() for each in (scores, logprobs, ref_logprobs, MASK)]
     try:
-        got = student(*arguments, 0.1)
+        got = student(scores, logprobs, ref_logprobs, MASK, 0.1)
     except NotImplementedError:
         return "4.2 to do"
     got = tensor_of(got, (2, 5), "one reward a token, like logprobs")
@@ -81,8 +82,8 @@ def check_token_rewards(student: Callable) -> str:
     last[[0, 1], [3, 4]] = scores
     judge(got, -0.1 * kl + last, token_reward_slips(scores, logprobs - ref_logprobs, last), scores=scores,
           logprobs=logprobs, ref_logprobs=ref_logprobs, mask=MASK, kl_coef=0.1)
-    if not all(map(torch.equal, arguments, (scores, logprobs, ref_logprobs, MASK))):
-        raise AssertionError("Your function changes its arguments: += on a tensor works in place.")
+    judge(student(scores, logprobs, ref_logprobs, MASK, 0.5), -0.5 * kl + last, {}, "take kl_coef from the argument: ",
+          kl_coef=0.5)
     return "4.2 passed"
 
 
@@ -105,48 +106,55 @@ def token_reward_slips(scores: Tensor, apart: Tensor, last: Tensor) -> Slips:
         "The score is missing: add it at the last token.": cost}
 
 
+@exercise
 def check_gae(student: Callable) -> str:
     """Exercise 4.3. Return "4.3 to do" or "4.3 passed"; raise AssertionError with a hint."""
     rewards = tensor([[0.0, 0.5, -1.0, 2.0, 0.0], [0.0, 0.0, 0.0, 0.25, 1.0]])
     try:
-        got = student(rewards.clone(), VALUES.clone(), MASK, 0.5, 0.5)
+        got = student(rewards.clone(), VALUES.clone(), MASK, 0.5, 0.75)
     except NotImplementedError:
         return "4.3 to do"
     except IndexError as error:
         raise AssertionError(f"There is no column t + 1 behind the last one ({error}): begin with a next value of 0, "
                              "and keep each column's value for the column in front of it.") from None
     got = tensor_of(got, (2, 5), "one advantage a token, like rewards")
-    advantages, returns = ppo_math.estimate_advantages(rewards, VALUES, MASK, 0.5, 0.5)
+    advantages, returns = ppo_math.estimate_advantages(rewards, VALUES, MASK, 0.5, 0.75)
     judge(got, advantages, gae_slips(rewards) | {"These are the returns: subtract the values.": returns},
-          rewards=rewards, values=VALUES, mask=MASK, gamma=0.5, lam=0.5)
+          rewards=rewards, values=VALUES, mask=MASK, gamma=0.5, lam=0.75)
     return "4.3 passed"
 
 
 def gae_slips(rewards: Tensor) -> Slips:
-    """Return what the slips of exercise 4.3 give, for `VALUES`, `MASK` and gamma = lam = 0.5."""
+    """Return what the slips of exercise 4.3 give, for `VALUES`, `MASK`, gamma = 0.5 and lam = 0.75."""
     following, before_last = torch.cat([VALUES[:, 1:], torch.zeros(2, 1)], 1), (torch.arange(5) < 4).float()
     cut_short = following * (torch.arange(5) < 3)  # a loop that begins one column late, with a next value of 0
     looped = torch.cat([VALUES[:, 1:], VALUES[:, -1:]], 1)
     own_ends = torch.where(MASK & (following == 0), VALUES, following)
     delta = (rewards + 0.5 * following - VALUES) * MASK
-    ends, signs = ([backwards((rewards + change) * MASK, 0.25) for change in changes] for changes in (
+    ends, signs = ([backwards((rewards + change) * MASK, 0.375) for change in changes] for changes in (
         (0.5 * looped - VALUES, 0.5 * own_ends - VALUES),
         (VALUES - 0.5 * following, VALUES + 0.5 * following, -VALUES - 0.5 * following)))
     return {
         "These are the deltas alone: each advantage also takes gamma x lam of the next one.": delta,
-        "Only lam discounts the next advantage: multiply by gamma x lam.": backwards(delta, 0.5),
+        "Only lam discounts the next advantage: multiply by gamma x lam.": backwards(delta, 0.75),
+        "Only gamma discounts the next advantage: multiply by gamma x lam.": backwards(delta, 0.5),
+        "One of gamma and lam stands there twice: the next advantage takes gamma x lam.":
+            (backwards(delta, 0.25), backwards(delta, 0.5625)),
+        "The next value is discounted by lam: the delta takes gamma.":
+            (backwards((rewards + 0.75 * following - VALUES) * MASK, 0.375),
+             backwards((rewards + 0.75 * following - VALUES) * MASK, 0.75)),
         "You went forwards in time: credit flows backwards, begin at the last token.":
-            backwards(delta.flip(1), 0.25, MASK.flip(1)).flip(1),
+            backwards(delta.flip(1), 0.375, MASK.flip(1)).flip(1),
         "The next value is not discounted: multiply it by gamma.":
-            backwards((rewards + following - VALUES) * MASK, 0.25),
+            backwards((rewards + following - VALUES) * MASK, 0.375),
         "There is no value after the last token: V beyond it is 0.": tuple(ends),
         "The last column is missing: a completion may end there, so the loop begins with it.":
-            (backwards(delta * before_last, 0.25),
-             backwards((rewards + 0.5 * cut_short - VALUES) * MASK * before_last, 0.25)),
+            (backwards(delta * before_last, 0.375),
+             backwards((rewards + 0.5 * cut_short - VALUES) * MASK * before_last, 0.375)),
         "A sign in delta is turned: it is the reward, plus gamma x the next value, minus the token's own value.":
             tuple(signs),
         "Tokens of the prefix got an advantage: multiply by the mask, the policy did not write them.":
-            backwards(rewards + 0.5 * following - VALUES, 0.25, torch.ones_like(MASK))}
+            backwards(rewards + 0.5 * following - VALUES, 0.375, torch.ones_like(MASK))}
 
 
 def backwards(delta: Tensor, factor: float, mask: Tensor = MASK) -> Tensor:
@@ -157,17 +165,22 @@ def backwards(delta: Tensor, factor: float, mask: Tensor = MASK) -> Tensor:
     return found
 
 
+@exercise
 def check_policy_loss(student: Callable) -> str:
     """Exercise 4.4. Return "4.4 to do" or "4.4 passed"; raise AssertionError with a hint."""
     old, advantages = torch.full((2, 5), -2.0), torch.where(MASK, ADVANTAGES, tensor(9.0))
+    logprobs, same = ((old + RATIOS.log()).requires_grad_() for _ in range(2))
     try:
-        got = student(old + RATIOS.log(), old, advantages, MASK, 0.2)
+        loss = student(logprobs, old, advantages, MASK, 0.2)
     except NotImplementedError:
         return "4.4 to do"
-    got = tensor_of(got, (), "one number, the mean over the tokens that the policy wrote")
-    expected = ppo_math.policy_loss(old + RATIOS.log(), old, advantages, MASK, 0.2)
-    judge(got, expected, policy_loss_slips(advantages), logprobs=old + RATIOS.log(), old_logprobs=old,
+    got = tensor_of(loss, (), "one number, the mean over the tokens that the policy wrote")
+    expected = ppo_math.policy_loss(same, old, advantages, MASK, 0.2)
+    judge(got, expected.detach(), policy_loss_slips(advantages), logprobs=old + RATIOS.log(), old_logprobs=old,
           advantages=advantages, mask=MASK, cliprange=0.2)
+    judge(gradients(loss, logprobs)[0], gradients(expected, same)[0], {}, "the loss's gradient: ", ratio=RATIOS)
+    wide = [each(old + RATIOS.log(), old, advantages, MASK, 0.45) for each in (student, ppo_math.policy_loss)]
+    judge(*wide, {}, "take cliprange from the argument: ", cliprange=0.45)
     return "4.4 passed"
 
 
@@ -195,20 +208,29 @@ def policy_loss_slips(advantages: Tensor) -> Slips:
         "That is the difference of logarithms: the ratio is its exponential.": mean(larger(RATIOS.log()), MASK)}
 
 
+@exercise
 def check_total_loss(student: Callable) -> str:
     """Exercise 4.5. Return "4.5 to do" or "4.5 passed"; raise AssertionError with a hint."""
-    config = SimpleNamespace(vf_coef=0.1, cliprange_value=0.2)
-    old, actor = VALUES, tensor(3.0)
-    values = old + tensor([[1.0, 0.5, -0.1, -0.6, 2.0], [2.0, 2.0, 2.0, 0.1, 0.3]])
+    config, other = (SimpleNamespace(vf_coef=coef, cliprange_value=clip) for coef, clip in ((0.1, 0.2), (0.5, 0.4)))
+    old, actor = VALUES, tensor(3.0, requires_grad=True)
+    moved = tensor([[1.0, 0.5, -0.1, -0.6, 2.0], [2.0, 2.0, 2.0, 0.1, 0.3]])
+    values, same = ((old + moved).requires_grad_() for _ in range(2))
     returns = old + tensor([[3.0, 1.0, -0.4, 0.5, 4.0], [4.0, 4.0, 4.0, 0.0, -0.2]])
     try:
-        got = student(actor, values, old, returns, MASK, config)
+        loss = student(actor, values, old, returns, MASK, config)
     except NotImplementedError:
         return "4.5 to do"
-    got = tensor_of(got, (), "one number, the loss of the minibatch")
-    slips = total_loss_slips(actor, values, old, returns)
-    judge(got, actor + 0.1 * ppo_math.value_loss(values, old, returns, MASK, 0.2), slips, actor=actor, values=values,
-          old_values=old, returns=returns, mask=MASK, vf_coef=0.1, cliprange_value=0.2)
+    got = tensor_of(loss, (), "one number, the loss of the minibatch")
+    slips, inputs = total_loss_slips(tensor(3.0), old + moved, old, returns), {
+        "actor": 3.0, "values": old + moved, "old_values": old, "returns": returns, "mask": MASK}
+    expected = ppo_math.value_loss(same, old, returns, MASK, 0.2) * 0.1
+    judge(got, 3.0 + expected.detach(), slips, **inputs, vf_coef=0.1, cliprange_value=0.2)
+    for_actor, for_values = gradients(loss, actor, values)
+    judge(for_actor, tensor(1.0), {}, "the gradient by `actor`: ")
+    judge(for_values, gradients(expected, same)[0], {}, "the gradient by `values`: ", **inputs)
+    judge(student(tensor(3.0), old + moved, old, returns, MASK, other),
+          3.0 + ppo_math.value_loss(old + moved, old, returns, MASK, 0.4) * 0.5, {},
+          "take both numbers from `config`: ", **inputs, vf_coef=0.5, cliprange_value=0.4)
     return "4.5 passed"
 
 

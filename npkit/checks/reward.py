@@ -2,16 +2,20 @@
 """
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from npkit.checks import exercise, gradients
 
 
 def near(got, expected) -> bool:
     """Say whether two numbers or lists of numbers are the same up to rounding."""
-    got, expected = (torch.as_tensor(numbers, dtype=torch.float64) for numbers in (got, expected))
+    got, expected = (torch.as_tensor(numbers, dtype=torch.float64).detach() for numbers in (got, expected))
     return got.shape == expected.shape and torch.allclose(got, expected, atol=1e-5)
 
 
+@exercise
 def check_pickscore(student) -> str:
     """Exercise 3.1. Return "3.1 to do" or "3.1 passed"; raise AssertionError with a hint."""
     texts, pictures = torch.tensor([[3.0, 4.0], [0.0, 2.0]]), torch.tensor([[4.0, 3.0], [5.0, 0.0]])
@@ -37,33 +41,51 @@ def check_pickscore(student) -> str:
     group = student(texts[:, None], torch.stack([pictures, texts], 1), 10.0)
     assert group.shape == (2, 2) and near(group[:, 1], [10.0, 10.0]), (
         "Several pictures of one text come as (prefixes, pictures, width): normalise and sum over the LAST dimension.")
+    texts = torch.tensor([[1.0, 2.0, 2.0], [0.0, 3.0, 4.0]])
+    pictures = torch.tensor([[-2.0, -2.0, 1.0], [0.0, 1.0, 0.0]])
+    got = student(texts, pictures, 9.0)
+    if near(got, [4.0, 5.4]) or near(got, [0.0, 5.4]):
+        raise AssertionError("A cosine may be negative, where the vectors point apart: keep its sign.")
+    assert near(got, [-4.0, 5.4]), f"for other vectors and logit_scale 9, expected [-4.0, 5.4], got {got.tolist()}"
     return "3.1 passed"
 
 
+@exercise
 def check_agreement_with_votes(student) -> str:
     """Exercise 3.2. Return "3.2 to do" or "3.2 passed"; raise AssertionError with a hint."""
-    first, second = torch.tensor([2.0, 0.0, 1.0]), torch.tensor([1.0, 3.0, 1.0])
-    shares = torch.tensor([0.75, 0.25, 0.875])
+    first, second = torch.tensor([2.0, 0.0, 1.0, 3.0]), torch.tensor([1.0, 3.0, 1.0, 1.0])
+    shares = torch.tensor([0.75, 0.25, 0.875, 0.25])
     try:
         got = student(first, second, shares)
     except NotImplementedError:
         return "3.2 to do"
-    assert isinstance(got, Tensor) and got.shape == (3,), "return one number per pair, a tensor of three numbers"
-    slips = {(0.75, 0.75, 0.875): "Equal scores are no preference: such a pair counts one half, whatever the votes.",
-             (0.75, 0.75, 0.125): "Equal scores are no preference: such a pair counts one half, whatever the votes.",
-             (0.25, 0.25, 0.5): "The sides are turned: where the first score is higher, count its share.",
-             (0.75, 0.25, 0.5): "Where the second score is higher, the raters on the judge's side are 1 - share.",
-             (1.0, 1.0, 0.5): "That compares with the majority. A vote of ONE rater is the measure: use the share."}
+    assert np.shape(got) == (4,), "return one number per pair, a tensor of four numbers"
+    tie = "Equal scores are no preference: such a pair counts one half, whatever the votes."
+    slips = {(0.75, 0.75, 0.875, 0.25): tie,
+             (0.75, 0.75, 0.125, 0.25): tie,
+             (0.25, 0.25, 0.5, 0.75): "The sides are turned: where the first score is higher, count its share.",
+             (0.75, 0.25, 0.5, 0.25): "Where the second score is higher, the raters on the judge's side are 1 - share.",
+             (0.75, 0.75, 0.5, 0.75): "Your judge always sides with the majority: which score is higher decides.",
+             (1.0, 1.0, 0.5, 0.0): "That compares with the majority. A vote of ONE rater is the measure: use shares."}
     for slip, hint in slips.items():
         if near(got, slip):
             raise AssertionError(hint)
-    assert near(got, [0.75, 0.75, 0.5]), f"expected [0.75, 0.75, 0.5], got {got.tolist()}"
+    assert near(got, [0.75, 0.75, 0.5, 0.25]), f"expected [0.75, 0.75, 0.5, 0.25], got {got}"
+    hint = "In the notebook the pairs stand in a table (groups, pairs): write it so that it works for any shape."
+    try:
+        table = student(first.view(2, 2), second.view(2, 2), shares.view(2, 2))
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise AssertionError(f"{hint} Here it raises {error}.") from None
+    assert np.shape(table) == (2, 2) and near(table, [[0.75, 0.75], [0.5, 0.25]]), hint
+    assert isinstance(table, Tensor), "The numbers are right; the cells below need a tensor: torch.as_tensor(...)."
     return "3.2 passed"
 
 
+@exercise
 def check_preference_loss(student) -> str:
     """Exercise 3.3. Return "3.3 to do" or "3.3 passed"; raise AssertionError with a hint."""
-    first, second, wins = torch.tensor([2.0, 0.0]), torch.tensor([1.0, 2.0]), torch.tensor([1.0, 0.25])
+    first, second = torch.tensor([2.0, 0.0], requires_grad=True), torch.tensor([1.0, 2.0], requires_grad=True)
+    wins = torch.tensor([1.0, 0.25])
     try:
         got = student(first, second, wins)
     except NotImplementedError:
@@ -87,12 +109,24 @@ def check_preference_loss(student) -> str:
         if near(got, slip):
             raise AssertionError(hint)
     assert near(got, sum(right) / 2), f"expected {sum(right) / 2:.4f}, got {float(got):.4f}"
-    far = student(torch.tensor([300.0]), torch.tensor([0.0]), torch.tensor([0.0]))
-    assert torch.isfinite(far), ("A difference of 300 gives infinity: the logarithm of a rounded 0. Use logsigmoid, or "
-                                 "binary_cross_entropy_with_logits.")
+    by_first, by_second = gradients(got, first, second)
+    slope = (torch.sigmoid(torch.tensor([1.0, -2.0])) - wins) / 2
+    assert near(by_first, slope) and near(by_second, -slope), (
+        "the loss is right, but not its gradient: it must reach both scores, so detach neither")
+    judge_far_apart(student)
     return "3.3 passed"
 
 
+def judge_far_apart(student) -> None:
+    """Raise the hint for a preference loss that overflows or is bounded where the scores are far apart."""
+    for apart, share in ((300.0, 0.0), (-300.0, 1.0)):
+        far = student(torch.tensor([apart]), torch.tensor([0.0]), torch.tensor([share]))
+        assert torch.isfinite(far), ("A difference of 300 gives infinity: the logarithm of a rounded 0. Use "
+                                     "logsigmoid, or binary_cross_entropy_with_logits.")
+        assert far > 11, f"all votes against a difference of 300 cost much, got {float(far):.1f}: do not bound it"
+
+
+@exercise
 def check_gain(student) -> str:
     """Exercise 3.4. Return "3.4 to do" or "3.4 passed"; raise AssertionError with a hint."""
     painted, asked = [], []
@@ -116,9 +150,12 @@ def check_gain(student) -> str:
     assert set(asked) == {"a cat"}, "Judge both pictures against the PREFIX, else the words count, not the picture."
     assert got != -2.0, "The sign is turned: the prompt's score comes first."
     assert near(got, 2.0), f"expected 3 - 1 = 2, got {got}"
+    got = student(lambda picture, prefix: float(len(picture)), lambda prompt, seed: prompt, "a fox", ", oil", 3)
+    assert near(got, 5.0), f"by a judge whose score is the number of letters the gain is 5, got {got}"
     return "3.4 passed"
 
 
+@exercise
 def check_widen(student) -> str:
     """Exercise 3.5. Return "3.5 to do" or "3.5 passed"; raise AssertionError with a hint."""
     worth, seen = {"a": 1.0, "b": 2.0, "c": 4.0, "d": 8.0}, []
@@ -141,4 +178,6 @@ def check_widen(student) -> str:
         raise AssertionError("These are not the best: sort by value, the highest first.")
     assert len(got) == 2, f"keep the {2} best, got {len(got)}"
     assert got == [("b", "d"), ("a", "d")], f"expected [('b', 'd'), ('a', 'd')], got {got}"
+    got = [tuple(each) for each in student([("a",), ("b",)], ["a", "b", "c", "d"], value, 3)]
+    assert got == [("b", "d"), ("a", "d"), ("b", "c")], f"with width 3 a third set stays, (b, c): got {got}"
     return "3.5 passed"

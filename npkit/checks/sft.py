@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from npkit.checks import exercise, gradients
 
+
+@exercise
 def check_best_pair(student) -> str:
     """Exercise 2.1. Return "2.1 to do" or "2.1 passed"; raise AssertionError with a hint."""
     words = {("l", "o", "w"): 2, ("n", "e", "w"): 6, ("w", "e", "l", "l"): 1, ("l", "o"): 3, ("e", "w", "e"): 1,
@@ -15,20 +18,28 @@ def check_best_pair(student) -> str:
         got = student(words)
     except NotImplementedError:
         return "2.1 to do"
+    got = tuple(got) if isinstance(got, list) else got
     if got == ("l", "o"):
         raise AssertionError("Each pair counts as often as its word occurs: add the word's count, not 1.")
     assert not isinstance(got, str), "Return the pair as a tuple of two tokens: ('e', 'w'), not 'ew'."
     assert got == ("e", "w"), f"expected ('e', 'w'), 7 times, got {got}"
+    got = tuple(student({("b", "o", "n", "o", "n", "o"): 3, ("d", "a", "y"): 5}))
+    if got in (("d", "a"), ("a", "y")):
+        raise AssertionError("A pair that stands twice in a word counts twice: 'on' and 'no' in 'bonono', 3 times.")
+    assert got != ("n", "o"), "'on' and 'no' are equally frequent: take the one that was met first, 'on'."
+    assert got == ("o", "n"), f"of bonono (3 times) and day (5 times), expected ('o', 'n'), got {got}"
     return "2.1 passed"
 
 
+@exercise
 def check_next_token_loss(student) -> str:
     """Exercise 2.2. Return "2.2 to do" or "2.2 passed"; raise AssertionError with a hint."""
     logits = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0)) * 3
     ids = torch.tensor([[3, 0, 6, 2, 5], [4, 1, 2, 0, 0]])
     mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    leaf, same = (logits.clone().requires_grad_() for _ in range(2))
     try:
-        got = student(logits, ids, mask)
+        got = student(leaf, ids, mask)
     except NotImplementedError:
         return "2.2 to do"
     assert isinstance(got, Tensor) and got.ndim == 0, "Return one number as a tensor, so that it has a gradient."
@@ -36,8 +47,10 @@ def check_next_token_loss(student) -> str:
         if math.isclose(got.item(), slip.item(), abs_tol=1e-4):
             raise AssertionError(hint)
     keep = mask[:, 1:]
-    expected = cross_entropy(logits[:, :-1][keep], ids[:, 1:][keep]).item()
-    assert math.isclose(got.item(), expected, abs_tol=1e-4), f"expected {expected:.4f}, got {got.item():.4f}"
+    expected = cross_entropy(same[:, :-1][keep], ids[:, 1:][keep])
+    assert math.isclose(got.item(), expected.item(), abs_tol=1e-4), f"expected {expected:.4f}, got {got:.4f}"
+    (found,), (right,) = gradients(got, leaf), gradients(expected, same)
+    assert torch.allclose(found, right, atol=1e-5), "the loss is right, but its gradient is not: did you detach a part?"
     return "2.2 passed"
 
 
@@ -82,7 +95,7 @@ def masked_loss(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
 def two_steps(step) -> tuple[list, Bigram, list[Tensor]]:
     """What `step` returns on two batches, the model afterwards, and the weights after each step."""
     model = Bigram()
-    optimizer, weights = torch.optim.SGD(model.parameters(), lr=1.0), []
+    optimizer, weights = torch.optim.SGD(model.parameters(), lr=0.5), []
     mask = torch.tensor([[True, True, True], [True, True, False]])
     returned = []
     for ids in (torch.tensor([[0, 1, 2], [3, 1, 0]]), torch.tensor([[0, 2, 2], [1, 3, 0]])):
@@ -91,6 +104,7 @@ def two_steps(step) -> tuple[list, Bigram, list[Tensor]]:
     return returned, model, weights
 
 
+@exercise
 def check_sft_step(student) -> str:
     """Exercise 2.3. Return "2.3 to do" or "2.3 passed"; raise AssertionError with a hint."""
     try:
@@ -124,6 +138,7 @@ def reference_step(model: nn.Module, ids: Tensor, mask: Tensor, loss_of, optimiz
     return loss.item()
 
 
+@exercise
 def check_perplexity(student) -> str:
     """Exercise 2.4. Return "2.4 to do" or "2.4 passed"; raise AssertionError with a hint."""
     logprobs = [torch.tensor([-1.0, -3.0]), torch.tensor([-0.5, -0.5, -0.5, -0.5, -0.5, -0.5])]
@@ -144,6 +159,7 @@ def check_perplexity(student) -> str:
     return "2.4 passed"
 
 
+@exercise
 def check_draw_token(student) -> str:
     """Exercise 2.5. Return "2.5 to do" or "2.5 passed"; raise AssertionError with a hint."""
     logits = torch.tensor([2.0, 1.0, 0.0])
@@ -164,4 +180,8 @@ def check_draw_token(student) -> str:
             raise AssertionError(hint)
     expected = (logits / 0.5).softmax(-1)
     assert torch.allclose(shares, expected, atol=0.02), f"expected shares {expected.tolist()}, drew {shares.tolist()}"
+    if torch.equal(got, student(logits.repeat(20_000, 1), 0.5, torch.Generator().manual_seed(1))):
+        raise AssertionError("Another seed drew the same tokens: draw with the `generator` that is given, seed none.")
+    got = student(torch.eye(3) * 60, 2.0, torch.Generator().manual_seed(0))
+    assert got.tolist() == [0, 1, 2], f"each row has logits of its own: tokens 0, 1, 2 are all but sure, got {got}"
     return "2.5 passed"

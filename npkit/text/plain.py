@@ -28,7 +28,7 @@ def merge(word: Word, pair: tuple[str, str]) -> Word:
     """Return the word with each occurrence of `pair` joined into one token."""
     if len(word) < 2:
         return word
-    if word[:2] == pair:
+    if word[:2] == tuple(pair):
         return ("".join(pair), *merge(word[2:], pair))
     return (word[0], *merge(word[1:], pair))
 
