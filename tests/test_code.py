@@ -44,9 +44,10 @@ for name, changed in json.load(sys.stdin).items():
     memory[module] = kept or read(module)
 print(json.dumps(found))
 """
-AFTER_DATA, AFTER_SFT, AFTER_PPO = (set(list(STAGES)[list(STAGES).index(name):]) for name in ("data", "sft", "ppo"))
+AFTER_DATA, AFTER_SFT, AFTER_PPO = (  # notebook 03 reads no other stage
+    set(list(STAGES)[list(STAGES).index(name):]) - {"reward"} for name in ("data", "sft", "ppo"))
 DECODED, JUDGED = {"neurologic", "evaluation"}, AFTER_PPO | {"judges"}
-CHANGES = {"npkit/text/corpus.py": AFTER_DATA,
+CHANGES = {"npkit/text/corpus.py": AFTER_DATA | {"glyphworld"},
            "npkit/text/policy.py": AFTER_SFT,
            "npkit/training/sft.py": AFTER_SFT,
            "npkit/training/ppo.py": AFTER_PPO,
@@ -55,10 +56,10 @@ CHANGES = {"npkit/text/corpus.py": AFTER_DATA,
            "npkit/neurologic/decoding.py": DECODED,
            "npkit/text/keywords.py": DECODED,
            "npkit/findings/evaluation.py": DECODED,
-           "npkit/findings/stats.py": {"glyphworld", "evaluation"},
-           "npkit/scoring/judges.py": JUDGED,
-           "npkit/scoring/images.py": JUDGED | {"glyphworld", "images"},
-           "npkit/glyphworld/people/public.py": AFTER_PPO | {"glyphworld", "oracle"},
+           "npkit/findings/stats.py": {"glyphworld", "reward", "evaluation"},
+           "npkit/scoring/judges.py": JUDGED | {"reward"},
+           "npkit/scoring/images.py": JUDGED | {"glyphworld", "reward", "images"},
+           "npkit/glyphworld/people/public.py": AFTER_PPO | {"glyphworld", "reward", "oracle"},
            "npkit/glyphworld/corpus.py": {*STAGES, "oracle"},
            "npkit/wishes.py": DECODED,
            "npkit/optimize.py": set(),
