@@ -11,10 +11,7 @@ from npkit.text.corpus import fold
 @exercise
 def check_modifier_pattern(student) -> str:
     """Exercise 1.1. Return "1.1 to do" or "1.1 passed"; raise AssertionError with a hint."""
-    try:
-        pattern = student(["oil", "oil painting", "emo", "8k", "c++"])
-    except NotImplementedError:
-        return "1.1 to do"
+    pattern = student(["oil", "oil painting", "emo", "8k", "c++"])
     assert hasattr(pattern, "findall"), "Return a compiled pattern: re.compile(...)."
     wrong = first_wrong(pattern)
     if wrong and pattern.groups and all([found.group() for found in pattern.finditer(prompt)] == expected
@@ -52,10 +49,7 @@ def check_count_modifiers(student) -> str:
     """Exercise 1.2. Return "1.2 to do" or "1.2 passed"; raise AssertionError with a hint."""
     import re
     prompts = ["a fox, vivid, 8k", "Vivid fox, 8K", "a fox, vivid, very vivid", "a fox"]
-    try:
-        got = student(prompts, re.compile(r"(?<!\w)(?:vivid|8k)(?!\w)", re.IGNORECASE))
-    except NotImplementedError:
-        return "1.2 to do"
+    got = student(prompts, re.compile(r"(?<!\w)(?:vivid|8k)(?!\w)", re.IGNORECASE))
     assert isinstance(got, dict), f"return a Counter, or another dictionary, not {type(got).__name__}"
     slips = [({"vivid": 4, "8k": 2}, "You counted uses: a prompt that says 'vivid' twice is one prompt."),
              ({"vivid": 2, "Vivid": 1, "8k": 1, "8K": 1}, "'Vivid' and 'vivid' are one modifier: use lower case."),
@@ -77,10 +71,7 @@ def check_count_modifiers(student) -> str:
 def check_distinct(student) -> str:
     """Exercise 1.3. Return "1.3 to do" or "1.3 passed"; raise AssertionError with a hint."""
     prompts = ["a fox, oil", "an owl", "a cat", "A Fox  oil!", "an owl", "a castle"]
-    try:
-        got = list(student(list(prompts)))
-    except NotImplementedError:
-        return "1.3 to do"
+    got = list(student(list(prompts)))
     expected = ["a fox, oil", "an owl", "a cat", "a castle"]
     if got == list(dict.fromkeys(prompts)):
         raise AssertionError("'A Fox  oil!' is 'a fox, oil' again: compare FOLDS (corpus.fold).")
@@ -99,11 +90,8 @@ def check_distinct(student) -> str:
 @exercise
 def check_first_comma(student) -> str:
     """Exercise 1.4. Return "1.4 to do" or "1.4 passed"; raise AssertionError with a hint."""
-    try:
-        got = {prompt: tuple(student(prompt)) for prompt in ("a castle, oil, 8k", "a castle", "a castle , oil",
-                                                             " a castle  , oil")}
-    except NotImplementedError:
-        return "1.4 to do"
+    got = {prompt: tuple(student(prompt)) for prompt in ("a castle, oil, 8k", "a castle", "a castle , oil",
+                                                         " a castle  , oil")}
     if got["a castle"][0] == "a castl":
         raise AssertionError("find() gives -1 where there is no comma, and [:-1] eats the last letter.")
     if got["a castle, oil, 8k"][0] == "a castle, oil":
@@ -126,10 +114,7 @@ PREFIXES = ["a castle"] * 30 + ["A Castle!"] * 30 + [f"a fox {number}" for numbe
 @exercise
 def check_deal_out(student) -> str:
     """Exercise 1.5. Return "1.5 to do" or "1.5 passed"; raise AssertionError with a hint."""
-    try:
-        dealt = [np.asarray(student(PREFIXES, 0.25, np.random.default_rng(seed))) for seed in range(4)]
-    except NotImplementedError:
-        return "1.5 to do"
+    dealt = [np.asarray(student(PREFIXES, 0.25, np.random.default_rng(seed))) for seed in range(4)]
     assert dealt[0].shape == (len(PREFIXES),), f"return a value for each of the {len(PREFIXES)} prefixes"
     dealt = [each.astype(bool) for each in dealt]
     if any(is_on_both_sides(PREFIXES, each) for each in dealt):

@@ -14,10 +14,7 @@ def check_best_pair(student) -> str:
     """Exercise 2.1. Return "2.1 to do" or "2.1 passed"; raise AssertionError with a hint."""
     words = {("l", "o", "w"): 2, ("n", "e", "w"): 6, ("w", "e", "l", "l"): 1, ("l", "o"): 3, ("e", "w", "e"): 1,
              ("o", "w", "l"): 1, ("l", "o", "g"): 1}
-    try:
-        got = student(words)
-    except NotImplementedError:
-        return "2.1 to do"
+    got = student(words)
     got = tuple(got) if isinstance(got, list) else got
     if got == ("l", "o"):
         raise AssertionError("Each pair counts as often as its word occurs: add the word's count, not 1.")
@@ -38,10 +35,7 @@ def check_next_token_loss(student) -> str:
     ids = torch.tensor([[3, 0, 6, 2, 5], [4, 1, 2, 0, 0]])
     mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
     leaf, same = (logits.clone().requires_grad_() for _ in range(2))
-    try:
-        got = student(leaf, ids, mask)
-    except NotImplementedError:
-        return "2.2 to do"
+    got = student(leaf, ids, mask)
     assert isinstance(got, Tensor) and got.ndim == 0, "Return one number as a tensor, so that it has a gradient."
     for hint, slip in slips_of_loss(logits, ids, mask).items():
         if math.isclose(got.item(), slip.item(), abs_tol=1e-4):
@@ -107,10 +101,7 @@ def two_steps(step) -> tuple[list, Bigram, list[Tensor]]:
 @exercise
 def check_sft_step(student) -> str:
     """Exercise 2.3. Return "2.3 to do" or "2.3 passed"; raise AssertionError with a hint."""
-    try:
-        returned, model, (first, second) = two_steps(student)
-    except NotImplementedError:
-        return "2.3 to do"
+    returned, model, (first, second) = two_steps(student)
     if not first.any():
         has_gradient = model.table.grad is not None
         raise AssertionError("The weights did not move: call optimizer.step() at the end." if has_gradient else
@@ -142,10 +133,7 @@ def reference_step(model: nn.Module, ids: Tensor, mask: Tensor, loss_of, optimiz
 def check_perplexity(student) -> str:
     """Exercise 2.4. Return "2.4 to do" or "2.4 passed"; raise AssertionError with a hint."""
     logprobs = [torch.tensor([-1.0, -3.0]), torch.tensor([-0.5, -0.5, -0.5, -0.5, -0.5, -0.5])]
-    try:
-        got = float(student(logprobs))
-    except NotImplementedError:
-        return "2.4 to do"
+    got = float(student(logprobs))
     slips = {math.exp((2 + 0.5) / 2): "A short prompt counts as much as a long one: average over tokens, not prompts.",
              (math.exp(2) + math.exp(0.5)) / 2: "Average the log-probabilities first; perplexities do not average.",
              7 / 8: "That is the mean loss: perplexity is its exponential.",
@@ -163,10 +151,7 @@ def check_perplexity(student) -> str:
 def check_draw_token(student) -> str:
     """Exercise 2.5. Return "2.5 to do" or "2.5 passed"; raise AssertionError with a hint."""
     logits = torch.tensor([2.0, 1.0, 0.0])
-    try:
-        got, again = (student(logits.repeat(20_000, 1), 0.5, torch.Generator().manual_seed(0)) for _ in range(2))
-    except NotImplementedError:
-        return "2.5 to do"
+    got, again = (student(logits.repeat(20_000, 1), 0.5, torch.Generator().manual_seed(0)) for _ in range(2))
     assert got.shape == (20_000,), f"return one token for each row, (batch,): got {tuple(got.shape)}"
     if not torch.equal(got, again):
         raise AssertionError("The same seed drew other tokens: pass `generator` on to the drawing.")
