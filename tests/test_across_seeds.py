@@ -24,6 +24,11 @@ def test_the_interval_covers_as_often_as_it_says():
     assert 0.93 < np.mean(covered) < 0.97
 
 
+def test_seeds_that_agree_have_an_interval_of_no_width():
+    assert across_seeds.mean_over_seeds([0.5, 0.5, 0.5]) == (0.5, 0.5, 0.5)
+    assert across_seeds.signed(*across_seeds.mean_over_seeds([0.0, 0.0])) == "constant"
+
+
 def test_one_seed_has_no_interval():
     table = across_seeds.gain_table({0: metrics_of(1.0)}, ["oracle"])
     assert across_seeds.readable_gains(table).loc["human", "oracle"] == "+1.00"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
+from scipy.stats import sem, t
 
 from npkit.findings.evaluation import VARIANTS
 
@@ -18,26 +18,26 @@ Metrics = Mapping[str, float]  # of the stage `evaluation`, as its manifest hold
 
 def mean_over_seeds(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
     """Return the mean of one number a seed, with the ends of its interval by Student's t; nan ends for one seed."""
-    values = np.asarray(values, dtype=float)
-    reach = t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 \
-        else float("nan")
-    return float(values.mean()), float(values.mean() - reach), float(values.mean() + reach)
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, float("nan"), float("nan")
+    error = sem(values)
+    if not error:  # all alike: an interval of no width, for which scipy gives nan
+        return mean, mean, mean
+    low, high = t.interval(level, len(values) - 1, loc=mean, scale=error)
+    return mean, float(low), float(high)
 
 
 def gain_table(found: Mapping[int, Metrics], judges: Sequence[str]) -> pd.DataFrame:
-    """Return one row per (judge, variant): mean gain over the prefix, its interval, deviation and number of seeds."""
-    rows = []
-    for judge in judges:
-        for variant in VARIANTS[1:]:
-            gains = [metrics[f"{judge}_gain/{variant}"] for metrics in found.values()]
-            deviation = float(np.std(gains, ddof=1)) if len(gains) > 1 else float("nan")
-            rows.append((judge, variant, *mean_over_seeds(gains), deviation, len(gains)))
-    return pd.DataFrame(rows, columns=["judge", "variant", "gain", "low", "high", "deviation", "seeds"])
+    """Return one row per (judge, variant): mean gain over the prefix and the ends of its interval over the seeds."""
+    rows = [(judge, variant, *mean_over_seeds([metrics[f"{judge}_gain/{variant}"] for metrics in found.values()]))
+            for judge in judges for variant in VARIANTS[1:]]
+    return pd.DataFrame(rows, columns=["judge", "variant", "gain", "low", "high"])
 
 
-def difference_table(found: Mapping[int, Metrics], judges: Sequence[str], contrast: str = CONTRAST) -> pd.DataFrame:
-    """Return one row per (seed, judge) with a contrast's difference and the interval over that study's prefixes."""
-    name = contrast.replace(" - ", "_minus_")
+def difference_table(found: Mapping[int, Metrics], judges: Sequence[str]) -> pd.DataFrame:
+    """Return one row per (seed, judge) with the difference of `CONTRAST` and its interval over that study's prefixes."""
+    name = CONTRAST.replace(" - ", "_minus_")
     rows = [(seed, judge, *(metrics[f"{name}/{judge}{end}"] for end in ("", "_low", "_high")))
             for seed, metrics in found.items() for judge in judges]
     return pd.DataFrame(rows, columns=["seed", "judge", "difference", "low", "high"])
