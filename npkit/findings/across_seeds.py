@@ -36,7 +36,7 @@ def gain_table(found: Mapping[int, Metrics], judges: Sequence[str]) -> pd.DataFr
 
 
 def difference_table(found: Mapping[int, Metrics], judges: Sequence[str]) -> pd.DataFrame:
-    """Return one row per (seed, judge) with the difference of `CONTRAST` and its interval over that study's prefixes."""
+    """Return one row per (seed, judge) with `CONTRAST` and its interval over that study's prefixes."""
     name = CONTRAST.replace(" - ", "_minus_")
     rows = [(seed, judge, *(metrics[f"{name}/{judge}{end}"] for end in ("", "_low", "_high")))
             for seed, metrics in found.items() for judge in judges]
