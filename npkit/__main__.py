@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from npkit import __version__
-from npkit.commands import cache, compare, optimize, report, run, status, train
+from npkit.commands import ablate, cache, compare, optimize, report, run, status, train
 from npkit.commands.options import Parser
 from npkit.errors import NotebookFailed, NpkitError
 
-VERBS = (run, train, status, optimize, report, compare, cache)
+VERBS = (run, train, status, optimize, report, compare, ablate, cache)
 CLOSED_PIPE = 141  # what a shell calls a program that lost its reader: 128 + SIGPIPE
 
 # Before torch is imported, here and in the kernels: its threads wait for each other after every operation. Where they

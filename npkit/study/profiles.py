@@ -165,6 +165,17 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AblationConfig:
+    """How long the trainings of an ablation are, and on how many prompts its arms are compared."""
+    num_updates: int = 40            # PPO updates of an arm, fewer than the study's
+    num_prefixes: int = 100          # test prefixes, the same for every arm
+    best_of: int = 16                # completions that the paid judge chooses from
+    clause_draws: int = 10           # draws of the default clauses that each category is tried with
+    prefixes_a_draw: int = 8         # test prefixes that meet every draw
+    ensemble: str = ""               # folders or hub ids of further paid judges: "one, another"
+
+
+@dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
     """Where and how long; never part of an artifact's key."""
     device: str = "auto"             # auto, cpu, cuda or cuda:1
@@ -184,6 +195,7 @@ class Profile:
     judges: tuple[JudgeConfig, ...]
     neurologic: NeurologicConfig
     evaluation: EvaluationConfig
+    ablation: AblationConfig
     runtime: RuntimeConfig
 
     def judge(self, name: str) -> JudgeConfig:

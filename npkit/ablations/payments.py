@@ -1,0 +1,118 @@
+"""Payments: other ways to put PPO's reward together, and the training that is paid so.
+
+The study pays the gain S(x, image(y)) - S(x, image(x)) of one judge or a weighted sum. Here are the ways that an
+ablation compares with it: the score alone; the mean or the worst of the gains of several judges (Coste et al. 2023,
+"Reward Model Ensembles Help Mitigate Overoptimization", arXiv 2310.02743); a public with other tastes.
+"""
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from npkit.ablations import tastes as drawings
+from npkit.errors import NpkitError
+from npkit.scoring.cache import shared_cache
+from npkit.scoring.images import load_image_model
+from npkit.scoring.judges import Judge, load_judge, load_judges
+from npkit.scoring.rewards import Scorer, gain_over_prefix
+from npkit.study.artifacts import Run
+from npkit.study.code import code_of, short_hash
+from npkit.study.contents import fingerprint
+from npkit.study.profiles import JudgeConfig
+from npkit.text.policy import load_policy
+from npkit.training.assembly import deciding_seed, ppo_prefixes
+from npkit.training.reinforcement import train_ppo, write_policy
+from npkit.training.rollouts import Reward, read_samples
+
+PUBLICS = {1: drawings.public_1, 2: drawings.public_2}  # 0 is the public of the study
+PAYMENTS = ("gain", "score", "mean", "worst", "tastes")
+COMBINE: Mapping[str, Callable[[Tensor], Tensor]] = {"mean": lambda gains: gains.mean(0),
+                                                     "worst": lambda gains: gains.amin(0)}
+
+
+@dataclass(frozen=True)
+class PaidRun(Run):
+    """A PPO run that is paid in another way than the study's; its artifact has a key of its own."""
+    payment: str = "score"
+    tastes: int = 0  # which drawing of the public's tastes pays, where the payment is "tastes"
+
+    @cached_property
+    def key(self) -> str:
+        """Short SHA-256 of what decides the study's own run, and of the payment with its judges and its code."""
+        others = [fingerprint(folder) for folder in ensemble_folders(self)]
+        parts = [Run.key.func(self), self.payment, self.tastes, others, code_of(f"{__name__}:write_paid").digest]
+        return short_hash(repr(parts))
+
+
+def paid_run(run: Run, payment: str, tastes: int = 0) -> PaidRun:
+    """Return a PPO run with another payment; one that there is none of raises."""
+    if payment not in PAYMENTS:
+        raise NpkitError(f"a payment is one of {', '.join(PAYMENTS)}, got {payment!r}")
+    return PaidRun(run.stage, run.config, run.seed, run.settings, payment=payment, tastes=tastes)
+
+
+def ensemble_folders(run: Run) -> list[str]:
+    """Return the folders or hub ids of the further paid judges, as `ablation.ensemble` names them."""
+    return [name.strip() for name in run.config.ablation.ensemble.split(",") if name.strip()]
+
+
+# 1. Judges -----------------------------------------------------------------------------------------------------------
+def load_scorer(run: Run, tastes: int | None = None) -> Scorer:
+    """Return painter, judges and the shared cache; with `tastes` the oracle is the public of that drawing."""
+    judges = load_judges(run.config, run.device)
+    if tastes:
+        judges |= {"oracle": public_with(run, tastes)}
+    return Scorer(load_image_model(run.config.images, run.device), judges, shared_cache())
+
+
+def public_with(run: Run, tastes: int) -> Judge:
+    """Return the oracle whose tastes are drawn from another seed, as a judge of pictures."""
+    public = PUBLICS[tastes]
+    config = replace(run.config.judge("oracle"), model=f"{public.__module__}:{public.__name__}")
+    return load_judge(config, run.device)
+
+
+def ensemble(run: Run) -> dict[str, Judge]:
+    """Return the paid judge and those of `ablation.ensemble`, trained alike from other seeds, by name."""
+    paid = run.config.judge(run.config.ppo.reward_judge)
+    folders = ensemble_folders(run)
+    if not folders:
+        raise NpkitError("ablation.ensemble is empty: name the folders of further paid judges, separated by commas")
+    configs = [paid, *(JudgeConfig(name=f"{paid.name}-{number}", kind=paid.kind, model=folder, head=paid.head)
+                       for number, folder in enumerate(folders, start=2))]
+    return {config.name: load_judge(config, run.device) for config in configs}
+
+
+# 2. Rewards ----------------------------------------------------------------------------------------------------------
+def reward_of(run: PaidRun, scorer: Scorer, seed: int) -> Reward:
+    """Return what a completion is paid, by pictures painted from `seed`."""
+    paid = run.config.ppo.reward_judge
+    if run.payment == "gain":
+        return gain_over_prefix(scorer, run.config.ppo.weights, seed)
+    if run.payment == "tastes":
+        return gain_over_prefix(scorer, "oracle", seed)
+    if run.payment == "score":
+        return lambda prefixes, completions: scorer.scores(
+            prefixes, [prefix + rest for prefix, rest in zip(prefixes, completions, strict=True)], seed, [paid])[paid]
+    several = {name: gain_over_prefix(scorer, name, seed) for name in ensemble(run)}
+    combine = COMBINE[run.payment]
+    return lambda prefixes, completions: combine(torch.stack(
+        [gain(prefixes, completions) for gain in several.values()]))
+
+
+# 3. Training ---------------------------------------------------------------------------------------------------------
+def write_paid(run: PaidRun, folder: Path) -> dict[str, float]:
+    """Train a policy as `npkit.training.assembly.write_ppo` does, paid in the run's way; return its metrics."""
+    (policy, tokenizer), (ref_policy, _) = (load_policy(run.input("sft").path / "model") for _ in range(2))
+    scorer = load_scorer(run, run.tastes)
+    if run.payment in COMBINE:
+        scorer = Scorer(scorer.image_model, ensemble(run), scorer.cache)
+    prefixes, _, deciding = ppo_prefixes(run, tokenizer)
+    reward, deciding_reward = (reward_of(run, scorer, seed) for seed in (run.seed, deciding_seed(run.seed)))
+    rows = train_ppo(policy.to(run.device), ref_policy.to(run.device), tokenizer, prefixes, reward, run.config.ppo,
+                     seed=run.seed, folder=run.scratch, max_prompt_tokens=run.config.policy.max_prompt_tokens,
+                     heldout=deciding, heldout_reward=deciding_reward)
+    return write_policy(folder, policy, tokenizer, rows, read_samples(run.scratch), run.scratch)

@@ -1,0 +1,135 @@
+"""Tables: the rows of an ablation as intervals over training seeds, as differences to the baseline, and in sentences.
+
+Every seed is a study of its own, with its corpus, prefixes, clauses and pictures, so the seeds' means are independent
+draws of all that varies, and Student's t over them covers all of it. Arms of one seed share their prefixes and picture
+seeds: a difference is taken prefix by prefix first, then averaged, then compared over the seeds.
+"""
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import ttest_1samp
+
+from npkit.ablations.engine import Trial, rows_of
+from npkit.errors import NpkitError
+from npkit.findings.across_seeds import mean_over_seeds, signed
+
+TEXT_COLUMNS = ("coverage", "price", "kl", "perplexity", "distinct_share", "words_added", "parameters",
+                "processor_seconds_a_prompt", "training_seconds")
+LEVEL = 0.05  # family-wise error of the sentences that call an arm better or worse
+
+
+def judges_of(rows: pd.DataFrame) -> list[str]:
+    """Return the judges that an ablation's rows have gains of, in the order of the profile."""
+    return [name.removeprefix("gain/") for name in rows if name.startswith("gain/")]
+
+
+def seed_means(rows: pd.DataFrame, judge: str) -> pd.DataFrame:
+    """Return the mean gain over the prefixes, a row a seed and a column an arm."""
+    means = rows.assign(mean=[float(np.mean(values)) for values in rows[f"gain/{judge}"]])
+    return means.pivot(index="seed", columns="arm", values="mean")[list(dict.fromkeys(rows["arm"]))]
+
+
+def gain_table(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Return one row per (judge, arm): gain and difference to the baseline over the seeds, each with 95 %, and p.
+
+    `p` is that of a t-test over the seeds that the difference is 0, corrected for the number of arms by Holm's method;
+    nan for one seed.
+    """
+    found = []
+    for judge in judges_of(rows):
+        means = seed_means(rows, judge)
+        others = means.sub(means[baseline], axis=0) if baseline in means else means * np.nan
+        p = holm({arm: p_value(others[arm].dropna()) for arm in means if arm != baseline})
+        found += [(judge, arm, *mean_over_seeds(means[arm].dropna()), *mean_over_seeds(others[arm].dropna()),
+                   p.get(arm, np.nan), means[arm].count()) for arm in means]
+    return pd.DataFrame(found, columns=["judge", "arm", "gain", "low", "high", "difference", "difference_low",
+                                        "difference_high", "p", "seeds"])
+
+
+def p_value(differences: Sequence[float]) -> float:
+    """Return the two-sided p of a mean difference of 0 over the seeds; nan where there are fewer than two."""
+    if len(differences) < 2:
+        return float("nan")
+    return float(ttest_1samp(differences, 0).pvalue) if np.ptp(differences) else float(not np.any(differences))
+
+
+def holm(p_values: dict[str, float]) -> dict[str, float]:
+    """Return the p-values corrected for their number by Holm's step-down method (1979); nan stays nan."""
+    known = sorted((name for name, p in p_values.items() if not np.isnan(p)), key=p_values.get)
+    corrected, largest = {}, 0.0
+    for rank, name in enumerate(known):
+        largest = max(largest, min(1.0, p_values[name] * (len(known) - rank)))
+        corrected[name] = largest
+    return {name: corrected.get(name, float("nan")) for name in p_values}
+
+
+def text_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return what the rows say beside the gains, an arm a line: means over the seeds."""
+    columns = [name for name in TEXT_COLUMNS if name in rows]
+    plain = rows[["arm"]].assign(**{name: [np.mean(value) for value in rows[name]] for name in columns})
+    return plain.groupby("arm", sort=False).mean()
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a `gain_table` as people read it: arms down, judges across, "gain [95 %]" in each cell."""
+    cells = table.assign(cell=[signed(row.gain, row.low, row.high) for row in table.itertuples()])
+    wide = cells.pivot(index="arm", columns="judge", values="cell")
+    return wide.loc[list(dict.fromkeys(table["arm"])), list(dict.fromkeys(table["judge"]))].rename_axis(None, axis=1)
+
+
+# In sentences --------------------------------------------------------------------------------------------------------
+def finding(table: pd.DataFrame, baseline: str, truth: str = "oracle") -> str:
+    """Return what was found in two plain sentences: by the judge that nobody paid, then whether the paid one agrees."""
+    judge = truth if truth in set(table["judge"]) else table["judge"].iloc[-1]
+    paid = table["judge"].iloc[0]
+    one = table[table["judge"] == judge].set_index("arm")
+    others = one.drop(index=baseline, errors="ignore")
+    if not len(others):
+        return f"There is nothing to compare with {baseline} yet."
+    better, worse = (others[(sign * others["difference"] > 0) & (others["p"] < LEVEL)] for sign in (1, -1))
+    best = others["difference"].idxmax()
+    told = (f"By {judge}, {listed(better)} above {baseline}" if len(better) else f"By {judge}, no arm is clearly above "
+            f"{baseline} (the highest, {best}: {difference_text(others.loc[best])})")
+    told += f", and {listed(worse)} below it" if len(worse) else ", and none is clearly below it"
+    if one["seeds"].max() < 2:
+        return f"By {judge} the highest arm is {best} ({difference_text(others.loc[best])} against {baseline}). This is " \
+               "one seed, which says nothing about another training: more seeds decide."
+    ranks = table.pivot(index="arm", columns="judge", values="gain")[[paid, judge]].corr("spearman").iloc[0, 1]
+    return (f"{told}, at 5 % after Holm's correction over {one['seeds'].max()} seeds. "
+            f"The paid judge, {paid}, orders the arms {agreement(ranks)} (rank correlation {ranks:.2f}).")
+
+
+def listed(arms: pd.DataFrame) -> str:
+    """Return arms with their differences as words, "one (+0.2 [..]) is" or "one (..) and another (..) are"."""
+    texts = [f"{arm} ({difference_text(row)})" for arm, row in arms.iterrows()]
+    many = len(texts) > 1
+    return (f"{', '.join(texts[:-1])} and {texts[-1]} are" if many else f"{texts[0]} is") + " clearly"
+
+
+def difference_text(row: pd.Series) -> str:
+    """Return a difference with its interval."""
+    return signed(row["difference"], row["difference_low"], row["difference_high"])
+
+
+def agreement(rank: float) -> str:
+    """Return in words how far two orders agree."""
+    if np.isnan(rank):
+        return "all alike"
+    return "alike" if rank > 0.8 else "partly alike" if rank > 0.4 else "otherwise"
+
+
+def report(trials: Sequence[Trial]) -> str:
+    """Return an ablation as text: question, tables, finding; what is missing is said."""
+    ablation, rows = trials[0].ablation, rows_of(trials)
+    if not len(rows):
+        raise NpkitError(f"no run of the ablation {ablation.name} is done")
+    table = gain_table(rows, ablation.baseline)
+    missing = len(trials) - len(rows)
+    note = [f"{missing} of {len(trials)} runs are missing: the table is not complete"] if missing else []
+    seeds = rows["seed"].nunique()
+    interval = "95 % intervals over the seeds by Student's t" if seeds > 1 else "one seed: no interval"
+    return "\n".join([
+        ablation.question, ablation.paper, "", f"Gain over the prefix; {interval}", "", readable(table).to_string(), "",
+        "Beside the gains, means over the seeds", "", text_table(rows).to_string(float_format="{:.3g}".format), "",
+        finding(table, ablation.baseline), f"{seeds} seed{'s' if seeds > 1 else ''}, {rows['seconds'].sum() / 60:.0f} minutes in all", *note])

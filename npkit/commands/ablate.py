@@ -1,0 +1,42 @@
+"""`npkit ablate`: one question about the method, answered over several seeds; what is there is not run again."""
+import argparse
+import sys
+
+from npkit.commands.options import add_profile, add_verb, whole_number
+
+
+def add(verbs) -> None:
+    """Add the verb with its options."""
+    verb = add_verb(verbs, "ablate", run, "Run an ablation and print its table. Killed, it goes on where it stopped; "
+                    "runs that are done are kept. Without a name: say which ablations there are, and what is done.",
+                    "npkit ablate decoding --seeds 1")
+    verb.add_argument("name", nargs="?", metavar="NAME", help="which ablation")
+    add_profile(verb, "tiny (default), small or paper")
+    verb.add_argument("--seeds", type=whole_number, default=3, metavar="N",
+                      help="how many training seeds, 0 to N - 1 (default 3)")
+    verb.add_argument("--dry-run", action="store_true", help="say what is missing and how long it should take")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Announce, run what is missing, print the table and what was found; 1 where a run could not be made."""
+    from npkit.ablations import engine, tables
+    from npkit.ablations.arms import ABLATIONS, find_ablation
+    from npkit.errors import NpkitError
+    from npkit.study.profiles import parse_settings
+    settings = parse_settings(args.settings)
+    if args.seeds < 1:
+        raise NpkitError(f"--seeds is 1 or more, got {args.seeds}")
+    if args.name is None:
+        for each in ABLATIONS.values():
+            print(engine.announcement(engine.trials_of(each, args.profile, range(args.seeds), {})))
+            print(f"    {each.question}")
+        return 0
+    trials = engine.trials_of(find_ablation(args.name), args.profile, range(args.seeds), settings)
+    print(engine.announcement(trials), file=sys.stderr)
+    if args.dry_run:
+        return 0
+    failures = engine.run_missing(trials, lambda line: print(line, file=sys.stderr, flush=True))
+    print(tables.report(trials))
+    for failure in failures:
+        print(f"npkit: {failure}", file=sys.stderr)
+    return 1 if failures else 0
