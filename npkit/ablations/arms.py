@@ -64,10 +64,10 @@ ALGORITHM = (Arm("ppo"), Arm("grpo", short(ppo__algorithm="grpo")), Arm("rloo", 
 ARCHITECTURE = (*(Arm(name, short(policy__architecture=name)) for name in ("gpt2", "llama", "gpt_neox", "mamba")),
                 Arm("gpt2, a quarter", short(policy__hidden_size=64)),
                 Arm("gpt2, twice", short(policy__hidden_size=192)))
-TASTES = tuple(Arm(f"tastes {number}, {name}", options={"tastes": number, "train": stage, "way": way, "payment": pay})
-               for number in range(3) for name, stage, way, pay in (
-                   ("sft", "sft", "sample", "gain"), ("ppo", "ppo", "sample", "tastes"),
-                   ("ppo+nl", "ppo", "nl", "tastes")))
+DRAWN = ({}, *(short(judges__oracle__model=f"npkit.glyphworld.people.drawings:public_{number}") for number in (1, 2)))
+TASTES = tuple(Arm(f"tastes {number}: {name}", drawn | short(ppo__reward_judge="oracle"), {"train": train, "way": way})
+               for number, drawn in enumerate(DRAWN) for name, train, way in (
+                   ("sft", "sft", "sample"), ("ppo", "ppo", "sample"), ("ppo+nl", "ppo", "nl")))
 
 # 2. Arms that only write ---------------------------------------------------------------------------------------------
 DECODING = (
@@ -108,7 +108,7 @@ ABLATIONS = {each.name: each for each in (
              "npkit.ablations.writing:measure_constraints", "none", CONSTRAINTS, 12),
     Ablation("tastes", "Which findings keep their sign when the public has other tastes?",
              "The paper has one population of raters.",
-             "npkit.ablations.policies:measure", "tastes 0, sft", TASTES, 70),
+             "npkit.ablations.policies:measure", "tastes 0: sft", TASTES, 70),
 )}
 
 

@@ -23,6 +23,7 @@ class Fit(NamedTuple):
     peak: float        # the distance d of the highest true gain, in square roots of nats
     residual: float    # root mean square of what the law does not explain, in the judge's unit
     n: int
+    largest: float     # the largest distance among the points
 
     def gain(self, distance: ArrayLike) -> np.ndarray:
         """Return the true gain that the law gives at these distances, all above 0."""
@@ -42,7 +43,8 @@ def fit_law(kl: ArrayLike, gain: ArrayLike, kind: str) -> Fit:
     design = np.stack([d, -d * PENALTY[kind](d)], 1)
     (alpha, beta), *_ = np.linalg.lstsq(design, gain)
     residual = float(np.sqrt(np.mean((design @ [alpha, beta] - gain) ** 2)))
-    return Fit(kind, float(alpha), float(beta), peak_of(kind, float(alpha), float(beta)), residual, len(d))
+    return Fit(kind, float(alpha), float(beta), peak_of(kind, float(alpha), float(beta)), residual, len(d),
+               float(d.max()))
 
 
 def peak_of(kind: str, alpha: float, beta: float) -> float:

@@ -2,17 +2,16 @@
 
 The study pays the gain S(x, image(y)) - S(x, image(x)) of one judge or a weighted sum. Here are the ways that an
 ablation compares with it: the score alone; the mean or the worst of the gains of several judges (Coste et al. 2023,
-"Reward Model Ensembles Help Mitigate Overoptimization", arXiv 2310.02743); a public with other tastes.
+"Reward Model Ensembles Help Mitigate Overoptimization", arXiv 2310.02743).
 """
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from npkit.ablations import tastes as drawings
 from npkit.errors import NpkitError
 from npkit.scoring.cache import shared_cache
 from npkit.scoring.images import load_image_model
@@ -27,8 +26,7 @@ from npkit.training.assembly import deciding_seed, ppo_prefixes
 from npkit.training.reinforcement import train_ppo, write_policy
 from npkit.training.rollouts import Reward, read_samples
 
-PUBLICS = {1: drawings.public_1, 2: drawings.public_2}  # 0 is the public of the study
-PAYMENTS = ("gain", "score", "mean", "worst", "tastes")
+PAYMENTS = ("gain", "score", "mean", "worst")
 COMBINE: Mapping[str, Callable[[Tensor], Tensor]] = {"mean": lambda gains: gains.mean(0),
                                                      "worst": lambda gains: gains.amin(0)}
 
@@ -37,21 +35,20 @@ COMBINE: Mapping[str, Callable[[Tensor], Tensor]] = {"mean": lambda gains: gains
 class PaidRun(Run):
     """A PPO run that is paid in another way than the study's; its artifact has a key of its own."""
     payment: str = "score"
-    tastes: int = 0  # which drawing of the public's tastes pays, where the payment is "tastes"
 
     @cached_property
     def key(self) -> str:
         """Short SHA-256 of what decides the study's own run, and of the payment with its judges and its code."""
         others = [fingerprint(folder) for folder in ensemble_folders(self)]
-        parts = [Run.key.func(self), self.payment, self.tastes, others, code_of(f"{__name__}:write_paid").digest]
+        parts = [Run.key.func(self), self.payment, others, code_of(f"{__name__}:write_paid").digest]
         return short_hash(repr(parts))
 
 
-def paid_run(run: Run, payment: str, tastes: int = 0) -> PaidRun:
+def paid_run(run: Run, payment: str) -> PaidRun:
     """Return a PPO run with another payment; one that there is none of raises."""
     if payment not in PAYMENTS:
         raise NpkitError(f"a payment is one of {', '.join(PAYMENTS)}, got {payment!r}")
-    return PaidRun(run.stage, run.config, run.seed, run.settings, payment=payment, tastes=tastes)
+    return PaidRun(run.stage, run.config, run.seed, run.settings, payment=payment)
 
 
 def ensemble_folders(run: Run) -> list[str]:
@@ -60,19 +57,9 @@ def ensemble_folders(run: Run) -> list[str]:
 
 
 # 1. Judges -----------------------------------------------------------------------------------------------------------
-def load_scorer(run: Run, tastes: int | None = None) -> Scorer:
-    """Return painter, judges and the shared cache; with `tastes` the oracle is the public of that drawing."""
-    judges = load_judges(run.config, run.device)
-    if tastes:
-        judges |= {"oracle": public_with(run, tastes)}
-    return Scorer(load_image_model(run.config.images, run.device), judges, shared_cache())
-
-
-def public_with(run: Run, tastes: int) -> Judge:
-    """Return the oracle whose tastes are drawn from another seed, as a judge of pictures."""
-    public = PUBLICS[tastes]
-    config = replace(run.config.judge("oracle"), model=f"{public.__module__}:{public.__name__}")
-    return load_judge(config, run.device)
+def load_scorer(run: Run) -> Scorer:
+    """Return painter, judges and the shared cache."""
+    return Scorer(load_image_model(run.config.images, run.device), load_judges(run.config, run.device), shared_cache())
 
 
 def ensemble(run: Run) -> dict[str, Judge]:
@@ -92,8 +79,6 @@ def reward_of(run: PaidRun, scorer: Scorer, seed: int) -> Reward:
     paid = run.config.ppo.reward_judge
     if run.payment == "gain":
         return gain_over_prefix(scorer, run.config.ppo.weights, seed)
-    if run.payment == "tastes":
-        return gain_over_prefix(scorer, "oracle", seed)
     if run.payment == "score":
         return lambda prefixes, completions: scorer.scores(
             prefixes, [prefix + rest for prefix, rest in zip(prefixes, completions, strict=True)], seed, [paid])[paid]
@@ -107,7 +92,7 @@ def reward_of(run: PaidRun, scorer: Scorer, seed: int) -> Reward:
 def write_paid(run: PaidRun, folder: Path) -> dict[str, float]:
     """Train a policy as `npkit.training.assembly.write_ppo` does, paid in the run's way; return its metrics."""
     (policy, tokenizer), (ref_policy, _) = (load_policy(run.input("sft").path / "model") for _ in range(2))
-    scorer = load_scorer(run, run.tastes)
+    scorer = load_scorer(run)
     if run.payment in COMBINE:
         scorer = Scorer(scorer.image_model, ensemble(run), scorer.cache)
     prefixes, _, deciding = ppo_prefixes(run, tokenizer)

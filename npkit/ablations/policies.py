@@ -30,7 +30,7 @@ def measure(trial: Trial) -> dict[str, object]:
     """Return one row: the gains by every judge, a number a test prefix, and what can be said of the texts."""
     run = trial.run("ppo")
     set_threads(run.config)
-    scorer = load_scorer(run, trial.arm.options.get("tastes"))
+    scorer = load_scorer(run)
     trained = train(trial)
     policy, sft = (on_device(load_policy(artifact.path / "model"), run) for artifact in (trained, sft_of(trial)))
     prefixes = prefixes_of(trial, policy[1])
@@ -69,7 +69,7 @@ def ppo_run(trial: Trial) -> Run:
     updates = trial.run("ppo").config.ablation.num_updates
     run = trial.run("ppo") if options.get("whole") else trial.run("ppo", **{"ppo.num_updates": updates})
     payment = options.get("payment", "gain")
-    return run if payment == "gain" else paid_run(run, payment, options.get("tastes", 0))
+    return run if payment == "gain" else paid_run(run, payment)
 
 
 def train(trial: Trial) -> Artifact:

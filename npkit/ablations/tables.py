@@ -10,10 +10,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import ttest_1samp
 
-from npkit.ablations.engine import Trial, rows_of
+from npkit.ablations.arms import Ablation
+from npkit.ablations.engine import Trial, rows_of, trials_of
 from npkit.errors import NpkitError
 from npkit.findings.across_seeds import mean_over_seeds, signed
+from npkit.study.artifacts import NOTEBOOKS
 
+OURS = NOTEBOOKS.parent / "figures"  # the committed tables of our own runs
 TEXT_COLUMNS = ("coverage", "price", "kl", "perplexity", "distinct_share", "words_added", "parameters",
                 "processor_seconds_a_prompt", "training_seconds")
 LEVEL = 0.05  # family-wise error of the sentences that call an arm better or worse
@@ -78,6 +81,22 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     return wide.loc[list(dict.fromkeys(table["arm"])), list(dict.fromkeys(table["judge"]))].rename_axis(None, axis=1)
 
 
+def results(ablation: Ablation, profile: str, num_seeds: int = 3) -> tuple[pd.DataFrame, str]:
+    """Return an ablation's `gain_table` and where it comes from: from the runs of this machine, or the committed one.
+
+    The runs of this machine count once every arm of `num_seeds` seeds is done. The committed table is of `tiny`; where
+    there is none, the table is empty.
+    """
+    trials = trials_of(ablation, profile, range(num_seeds), {})
+    rows = rows_of(trials)
+    if len(rows) == len(trials):
+        return gain_table(rows, ablation.baseline), f"{num_seeds} seeds, run on this machine"
+    ours = OURS / f"07_{ablation.name}.csv"
+    if profile == "tiny" and ours.exists():
+        return pd.read_csv(ours), f"our run; npkit ablate {ablation.name} makes your own"
+    return gain_table(rows, ablation.baseline)[:0], f"not run yet; npkit ablate {ablation.name} does it"
+
+
 # In sentences --------------------------------------------------------------------------------------------------------
 def finding(table: pd.DataFrame, baseline: str, truth: str = "oracle") -> str:
     """Return what was found in two plain sentences: by the judge that nobody paid, then whether the paid one agrees."""
@@ -93,8 +112,8 @@ def finding(table: pd.DataFrame, baseline: str, truth: str = "oracle") -> str:
             f"{baseline} (the highest, {best}: {difference_text(others.loc[best])})")
     told += f", and {listed(worse)} below it" if len(worse) else ", and none is clearly below it"
     if one["seeds"].max() < 2:
-        return f"By {judge} the highest arm is {best} ({difference_text(others.loc[best])} against {baseline}). This is " \
-               "one seed, which says nothing about another training: more seeds decide."
+        return (f"By {judge} the highest arm is {best} ({difference_text(others.loc[best])} against {baseline}). "
+                "This is one seed, which says nothing about another training: more seeds decide.")
     ranks = table.pivot(index="arm", columns="judge", values="gain")[[paid, judge]].corr("spearman").iloc[0, 1]
     return (f"{told}, at 5 % after Holm's correction over {one['seeds'].max()} seeds. "
             f"The paid judge, {paid}, orders the arms {agreement(ranks)} (rank correlation {ranks:.2f}).")
@@ -129,7 +148,8 @@ def report(trials: Sequence[Trial]) -> str:
     note = [f"{missing} of {len(trials)} runs are missing: the table is not complete"] if missing else []
     seeds = rows["seed"].nunique()
     interval = "95 % intervals over the seeds by Student's t" if seeds > 1 else "one seed: no interval"
+    rested = f"{seeds} seed{'s' if seeds > 1 else ''}, {rows['seconds'].sum() / 60:.0f} minutes in all"
     return "\n".join([
         ablation.question, ablation.paper, "", f"Gain over the prefix; {interval}", "", readable(table).to_string(), "",
         "Beside the gains, means over the seeds", "", text_table(rows).to_string(float_format="{:.3g}".format), "",
-        finding(table, ablation.baseline), f"{seeds} seed{'s' if seeds > 1 else ''}, {rows['seconds'].sum() / 60:.0f} minutes in all", *note])
+        finding(table, ablation.baseline), rested, *note])

@@ -1,6 +1,7 @@
 """`npkit ablate`: one question about the method, answered over several seeds; what is there is not run again."""
 import argparse
 import sys
+from pathlib import Path
 
 from npkit.commands.options import add_profile, add_verb, whole_number
 
@@ -14,6 +15,7 @@ def add(verbs) -> None:
     add_profile(verb, "tiny (default), small or paper")
     verb.add_argument("--seeds", type=whole_number, default=3, metavar="N",
                       help="how many training seeds, 0 to N - 1 (default 3)")
+    verb.add_argument("--csv", type=Path, metavar="FILE", help="write the gains here too, a line a judge and arm")
     verb.add_argument("--dry-run", action="store_true", help="say what is missing and how long it should take")
 
 
@@ -21,6 +23,7 @@ def run(args: argparse.Namespace) -> int:
     """Announce, run what is missing, print the table and what was found; 1 where a run could not be made."""
     from npkit.ablations import engine, tables
     from npkit.ablations.arms import ABLATIONS, find_ablation
+    from npkit.commands.compare import write_table
     from npkit.errors import NpkitError
     from npkit.study.profiles import parse_settings
     settings = parse_settings(args.settings)
@@ -37,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     failures = engine.run_missing(trials, lambda line: print(line, file=sys.stderr, flush=True))
     print(tables.report(trials))
+    if args.csv:
+        write_table(tables.gain_table(engine.rows_of(trials), trials[0].ablation.baseline), args.csv)
     for failure in failures:
         print(f"npkit: {failure}", file=sys.stderr)
     return 1 if failures else 0

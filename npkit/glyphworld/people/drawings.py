@@ -1,4 +1,4 @@
-"""Tastes: GlyphWorld's public with its tastes drawn anew, for the ablation of that name.
+"""Drawings: GlyphWorld's public with its tastes drawn anew, as judges of pictures.
 
 Weights, eye and normalisation are those of the public that everything else is measured by; what it likes is drawn from
 another seed. A finding that changes its sign with the drawing is a property of that world, not of the method.

@@ -1,0 +1,86 @@
+"""Figures of notebook 07_ablations: gains of the arms, the frontier of judge and public, clauses that help or fight."""
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn
+
+from npkit.figures.base import INK, MUTED, VARIANT_STYLE, Figure, new_figure, styled
+
+BLUE, ORANGE = VARIANT_STYLE["sft+nl"].color, VARIANT_STYLE["ppo+nl"].color
+
+
+@styled
+def arms(table: pd.DataFrame, baseline: str, paid: str = "") -> Figure:
+    """Draw each arm's gain with its 95 % interval over the seeds, one panel a judge (`npkit.ablations.tables`).
+
+    The dotted line is the baseline; an arm that differs from it after Holm's correction is drawn in orange.
+    """
+    judges, names = list(dict.fromkeys(table["judge"])), list(dict.fromkeys(table["arm"]))
+    figure, panels = new_figure(2 + 2.4 * len(judges), 1.2 + 0.3 * len(names), 1, len(judges), sharey=True,
+                                squeeze=False)
+    for axes, judge in zip(panels.flat, judges, strict=True):
+        rows = table[table["judge"] == judge].set_index("arm").loc[names]
+        for place, row in enumerate(rows.itertuples()):
+            color = ORANGE if row.p < 0.05 else INK if row.Index == baseline else BLUE
+            if not np.isnan(row.low):
+                axes.plot([row.low, row.high], [place, place], color=color, lw=2, alpha=0.6, solid_capstyle="butt")
+            axes.plot(row.gain, place, marker="D" if row.Index == baseline else "o", color=color, ms=6)
+        if baseline in rows.index:
+            axes.axvline(rows.loc[baseline, "gain"], color=INK, lw=1, ls=":", zorder=0)
+        axes.axvline(0, color=MUTED, lw=1, ls="--", zorder=0)
+        axes.set(title=f"{judge} (paid)" if judge == paid else judge, yticks=range(len(names)), yticklabels=names,
+                 ylim=(len(names) - 0.5, -0.5))
+        axes.grid(False, axis="y")
+    seeds = int(table["seeds"].max())
+    figure.supxlabel(f"gain over the prefix; mean of {seeds} seed{'s' if seeds > 1 else ''}"
+                     + (", 95 % interval" if seeds > 1 else "") + f"; dotted: {baseline}; orange: differs from it")
+    return figure
+
+
+@styled
+def frontier(points: pd.DataFrame, fits: Mapping[str, Sequence], paid: str, truth: str) -> Figure:
+    """Draw the gain by the paid judge and by `truth` against the square root of KL, with the laws fitted to `truth`.
+
+    A point is one place on the curve of one arm and seed. Left: reinforcement learning; right: best-of-n.
+    """
+    figure, panels = new_figure(9.5, 3.8, 1, 2, sharey=True)
+    kinds = {"rl": ("PPO", points["arm"] != "best-of-n"), "best-of-n": ("best of n", points["arm"] == "best-of-n")}
+    for axes, (kind, (title, chosen)) in zip(panels, kinds.items(), strict=True):
+        part = points[chosen]
+        d = np.sqrt(part["kl"].clip(lower=0))
+        axes.scatter(d, part[paid], s=16, color=ORANGE, alpha=0.6, label=f"{paid} (paid)")
+        axes.scatter(d, part[truth], s=16, color=BLUE, alpha=0.6, marker="s", label=truth)
+        for number, fit in enumerate(fits.get(kind, ())):
+            along = np.linspace(0.05, d.max(), 100)
+            axes.plot(along, fit.gain(along), color=BLUE, lw=1.2, alpha=0.8,
+                      label=f"law fitted to {truth}, a line a seed" if not number else None)
+        axes.axhline(0, color=MUTED, lw=1, ls="--", zorder=0)
+        axes.set(title=title, xlabel="distance from SFT: square root of KL, in nats a text")
+    panels[0].set_ylabel("mean gain over the prefix")
+    panels[0].legend(loc="best")
+    return figure
+
+
+@styled
+def interactions(square: pd.DataFrame, clear: pd.DataFrame, judge: str) -> Figure:
+    """Draw what each category's clause adds (diagonal) and what two add together beyond that (`matrix`).
+
+    `clear` is the table of the same effects with intervals: a number whose interval holds 0 is drawn in grey.
+    """
+    figure, axes = new_figure(6.2, 4.8)
+    limit = float(np.nanmax(np.abs(square.to_numpy()))) or 1.0
+    seaborn.heatmap(square, ax=axes, cmap="RdBu", vmin=-limit, vmax=limit, square=True, linewidths=1,
+                    linecolor="white", cbar_kws={"label": f"gain by {judge}"})
+    sure = {(row.one, row.other): row.low > 0 or row.high < 0 for row in clear.itertuples()}
+    for row, one in enumerate(square.index):
+        for column, other in enumerate(square.columns):
+            known = sure.get((one, other), sure.get((other, one), False))
+            strong = abs(square.iloc[row, column]) > 0.6 * limit
+            axes.text(column + 0.5, row + 0.5, f"{square.iloc[row, column]:+.2f}", ha="center", va="center",
+                      fontsize=9, color="white" if strong else INK if known else MUTED,
+                      weight="bold" if known else "normal")
+    axes.set(xlabel="", ylabel="", title="bold: the interval excludes 0")
+    axes.tick_params(rotation=0, length=0)
+    axes.grid(False)
+    return figure
