@@ -18,7 +18,7 @@ from npkit.findings.evaluation import evaluate, gains, picture_seeds, test_prefi
 from npkit.neurologic.published import decode_as_set
 from npkit.scoring.rewards import Scorer
 from npkit.study.artifacts import Artifact, Run, set_threads
-from npkit.study.runner import plan, run_study
+from npkit.text.corpus import write_corpus
 from npkit.text.policy import Policy, fits, generate, load_policy, sequence_logprobs
 from npkit.training import assembly
 from npkit.wishes import read_wishes
@@ -50,10 +50,10 @@ def on_device(policy: Policy, run: Run) -> Policy:
 
 # 1. Train ------------------------------------------------------------------------------------------------------------
 def make_data(run: Run) -> None:
-    """Make the corpus of a run by its notebook where it is missing."""
+    """Make the corpus of a run where it is missing, as notebook 01 does."""
     data = Run("data", run.config, run.seed, run.settings)
     if data.artifact is None:
-        run_study(plan(run.config.name, run.seed, run.settings, only=["data"]))
+        data.make(lambda folder: write_corpus(run.config.data, run.seed, folder))
 
 
 def sft_of(trial: Trial) -> Artifact:
