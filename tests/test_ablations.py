@@ -78,7 +78,7 @@ def test_a_changed_program_or_setting_finds_its_rows_missing(toy, monkeypatch):
     assert len(engine.split(trials(1, **{"ppo.vf_coef": 0.7}))[1]) == 3
     monkeypatch.setattr(engine, "FORMAT", 2)
     assert len({trial.key for trial in trials(1)} & set(CALLS)) == 0
-    with pytest.raises(NpkitError, match=r"of another version \(format 1, this program writes 2\).*nothing was changed"):
+    with pytest.raises(NpkitError, match=r"another version \(format 1, this program writes 2\).*nothing was changed"):
         engine.rows_of(trials(1))
     monkeypatch.setattr(engine, "FORMAT", 1)
     assert len(engine.rows_of(trials(1))) == 3
