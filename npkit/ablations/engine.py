@@ -47,7 +47,8 @@ class Trial:
         config = self.run("evaluation").config
         sections = {name: asdict(getattr(config, name)) for name in ("ablation", "neurologic", "evaluation")}
         parts = [FORMAT, self.arm.name, self.seed, dict(self.arm.options), sections,
-                 [self.run("ppo", own).key for own in (True, False)], code_of(self.ablation.measure).digest]
+                 [self.run("ppo", own).key for own in (True, False)], code_of(self.ablation.measure).digest,
+                 self.run("ppo", **self.arm.options.get("pictures", {})).key]
         return short_hash(json.dumps(parts, sort_keys=True, default=str))
 
 
@@ -57,7 +58,15 @@ def trials_of(ablation: Ablation, profile: str, seeds: Sequence[int], settings: 
     if clash:
         raise NpkitError(f"{clash[0]} is what the ablation {ablation.name} changes from arm to arm: leave it out of "
                          "--set")
-    return [Trial(ablation, arm, seed, profile, dict(settings)) for seed in seeds for arm in ablation.arms]
+    config = open_run("ppo", profile, 0, settings).config.ablation
+    named = split_names(getattr(config, ablation.named_by)) if ablation.named_by else []
+    arms = [*ablation.arms, *map(Arm, named)]
+    return [Trial(ablation, arm, seed, profile, dict(settings)) for seed in seeds for arm in arms]
+
+
+def split_names(text: str) -> list[str]:
+    """Return the names of a setting that has several, separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 # 1. The file ---------------------------------------------------------------------------------------------------------

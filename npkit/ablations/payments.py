@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from npkit.ablations.engine import split_names
 from npkit.errors import NpkitError
 from npkit.scoring.cache import shared_cache
 from npkit.scoring.images import load_image_model
@@ -53,7 +54,7 @@ def paid_run(run: Run, payment: str) -> PaidRun:
 
 def ensemble_folders(run: Run) -> list[str]:
     """Return the folders or hub ids of the further paid judges, as `ablation.ensemble` names them."""
-    return [name.strip() for name in run.config.ablation.ensemble.split(",") if name.strip()]
+    return split_names(run.config.ablation.ensemble)
 
 
 # 1. Judges -----------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def measure(trial: Trial) -> dict[str, object]:
     """Return one row: the gains by every judge, a number a test prefix, and what can be said of the texts."""
     run = trial.run("ppo")
     set_threads(run.config)
-    scorer = load_scorer(run)
+    scorer = load_scorer(trial.run("ppo", **trial.arm.options.get("pictures", {})))
     trained = train(trial)
     policy, sft = (on_device(load_policy(artifact.path / "model"), run) for artifact in (trained, sft_of(trial)))
     prefixes = prefixes_of(trial, policy[1])
@@ -38,8 +38,8 @@ def measure(trial: Trial) -> dict[str, object]:
         completions, points = best_of_n(trial, policy, prefixes, scorer)
     else:
         completions, points = write(trial, policy, prefixes), curve(trained, scorer, trial.seed)
-    row = judged(prefixes, completions, scorer, trial.seed) | describe(policy, sft, prefixes, completions)
-    return row | training_facts(trained) | points
+    return (judged(prefixes, joined(prefixes, completions), scorer, trial.seed)
+            | describe(policy, sft, prefixes, completions) | training_facts(trained) | points)
 
 
 def on_device(policy: Policy, run: Run) -> Policy:
@@ -113,7 +113,7 @@ def best_of_n(trial: Trial, policy: Policy, prefixes: Sequence[str], scorer: Sco
     config, number = trial.run("evaluation").config, trial.run("evaluation").config.ablation.best_of
     many = [prefix for prefix in prefixes for _ in range(number)]
     completions = write(trial, policy, many)
-    prompts, seed = [prefix + rest for prefix, rest in zip(many, completions)], assembly.deciding_seed(trial.seed)
+    prompts, seed = joined(many, completions), assembly.deciding_seed(trial.seed)
     scores = {judge: values.view(len(prefixes), number).numpy()
               for judge, values in scorer.scores(many, prompts, seed).items()}
     plain = {judge: values.numpy() for judge, values in scorer.scores(prefixes, prefixes, seed).items()}
@@ -131,11 +131,15 @@ def mean_best(paid: np.ndarray, scores: np.ndarray, size: int) -> float:
 
 
 # 3. Judge ------------------------------------------------------------------------------------------------------------
-def judged(prefixes: Sequence[str], completions: Sequence[str], scorer: Scorer, seed: int) -> dict[str, object]:
+def joined(prefixes: Sequence[str], completions: Sequence[str]) -> list[str]:
+    """Return the prompts that completions make of their prefixes."""
+    return [prefix + rest for prefix, rest in zip(prefixes, completions, strict=True)]
+
+
+def judged(prefixes: Sequence[str], prompts: Sequence[str], scorer: Scorer, seed: int) -> dict[str, object]:
     """Return the prompts and every judge's gain over the bare prefix, a list with a number a prefix."""
-    prompts = [prefix + rest for prefix, rest in zip(prefixes, completions, strict=True)]
     rows = evaluate({"prefix": prefixes, "arm": prompts}, prefixes, scorer, picture_seeds(seed, 1))
-    return {"prompts": prompts} | {f"gain/{judge}": gains(rows, judge)["arm"].loc[list(prefixes)].tolist()
+    return {"prompts": list(prompts)} | {f"gain/{judge}": gains(rows, judge)["arm"].loc[list(prefixes)].tolist()
                                    for judge in rows["judge"].unique()}
 
 

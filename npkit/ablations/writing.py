@@ -7,7 +7,7 @@ import numpy as np
 
 from npkit.ablations.engine import Trial
 from npkit.ablations.payments import load_scorer
-from npkit.ablations.policies import judged, on_device, prefixes_of, sft_of
+from npkit.ablations.policies import joined, judged, on_device, prefixes_of, sft_of
 from npkit.findings.prices import best_of_each_length
 from npkit.neurologic import Constraints, certify
 from npkit.neurologic.published import decode_as_set
@@ -43,7 +43,7 @@ def measure_decoding(trial: Trial) -> dict[str, object]:
     broken = [len(certify(each, prefix + rest, prefix).violations)
               for each, prefix, rest in zip(sets, prefixes, completions, strict=True)]
     logprobs = sequence_logprobs(*policy, prefixes, completions)
-    return judged(prefixes, completions, scorer, trial.seed) | {
+    return judged(prefixes, joined(prefixes, completions), scorer, trial.seed) | {
         "coverage": float(np.mean(met)), "bans_broken": float(np.sum(broken)), "logprob": float(np.mean(logprobs)),
         "words_added": float(np.mean([len(text.split()) for text in completions])),
         "distinct_share": len(set(completions)) / len(completions), "processor_seconds_a_prompt": seconds}
@@ -80,7 +80,7 @@ def measure_constraints(trial: Trial) -> dict[str, object]:
     price = [float(free[row % len(few)][each.num_tokens - 1]) - each.logprob for row, each in enumerate(found)]
     met = [clause.holds for each in found for clause in each.certificate.clauses]
     completions = [each.completion for each in found]
-    parts = [judged(few, completions[start:start + len(few)], scorer, trial.seed)
+    parts = [judged(few, joined(few, completions[start:start + len(few)]), scorer, trial.seed)
              for start in range(0, len(prefixes), len(few))]
     return {name: [value for part in parts for value in part[name]] for name in parts[0]} | {
         "coverage": float(np.mean(met)) if met else 1.0, "price": price,
