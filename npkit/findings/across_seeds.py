@@ -190,36 +190,29 @@ def summary(table: pd.DataFrame) -> str:
 
 def readme_block(found: Mapping[int, Metrics], judges: Sequence[str], num_prefixes: int, command: str, new: int = 2
                  ) -> str:
-    """Return README's results as Markdown: the gains over the seeds, and which orderings of the paper they confirm."""
-    gains = readable_gains(gain_table(found, judges, new), ("next_low", "next_high")).to_string()
-    pairs = orderings(found)
-    main, others = (readable_orderings(pairs[pairs["adjacent"] == each]).to_string() for each in (True, False))
+    """Return README's results as Markdown: the gains over the seeds, and which orderings of the paper they confirm.
+
+    The gains have the interval that a rerun can be held against, that of the mean of `new` further studies; the
+    differences have that of the mean, which says whether one variant is better than another.
+    """
+    gains, pairs = gain_table(found, judges, new), orderings(found)
     above = (f"Gain over the bare prefix: mean of {len(found)} studies (seeds {' '.join(map(str, found))}), "
              f"{num_prefixes} test prefixes each. This block is written by `{command}`. In brackets: between these "
              f"numbers the mean of {new} further studies, made from other seeds, falls in 95 of 100 cases.")
     below = (f"{summary(pairs)} Clear: Holm's p over all of them is at most 0.05. The paper's numbers are on another "
              "scale, so that only signs can agree. In brackets: the 95 % interval of the difference by Student's t "
              f"over the seeds, which covers {intervals.NESTED}.")
-    return f"""\
-{fill(above, 120)}
+    return "\n\n".join([
+        fill(above, 120), fenced(readable_gains(gains, ("next_low", "next_high"))),
+        fill(below, 120), fenced(readable_orderings(pairs[pairs["adjacent"]])),
+        "<details><summary>The pairs that are not neighbours in the paper's order</summary>",
+        fenced(readable_orderings(pairs[~pairs["adjacent"]])), "</details>"])
 
-```
-{gains}
-```
 
-{fill(below, 120)}
-
-```
-{main}
-```
-
-<details><summary>The pairs that are not neighbours in the paper's order</summary>
-
-```
-{others}
-```
-
-</details>"""
+def fenced(table: pd.DataFrame) -> str:
+    """Return a table as a Markdown block of text."""
+    lines = [line.rstrip() for line in table.to_string().splitlines()]
+    return "\n".join(["```", *lines, "```"])
 
 
 def replace_block(path: Path, block: str) -> None:
