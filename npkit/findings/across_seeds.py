@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import sem, t
 
 from npkit.errors import NpkitError
 from npkit.findings import intervals
@@ -35,14 +34,10 @@ class Replication(NamedTuple):
 
 def mean_over_seeds(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
     """Return the mean of one number a seed, with the ends of its interval by Student's t; nan ends for one seed."""
-    mean = float(np.mean(values))
     if len(values) < 2:
-        return mean, float("nan"), float("nan")
-    error = sem(values)
-    if not error:  # all alike: an interval of no width, for which scipy gives nan
-        return mean, mean, mean
-    low, high = t.interval(level, len(values) - 1, loc=mean, scale=error)
-    return mean, float(low), float(high)
+        return float(np.mean(values)), float("nan"), float("nan")
+    found = intervals.one_level(np.asarray(values, dtype=float))
+    return float(found.mean), *map(float, found.ends(level))
 
 
 def gain_table(found: Mapping[int, Metrics], judges: Sequence[str], new: int = 2) -> pd.DataFrame:
