@@ -21,6 +21,8 @@ def add(verbs) -> None:
                       help="in their place: the gains of these studies, and ppo - sft seed by seed")
     verb.add_argument("--csv", type=Path, metavar="FILE",
                       help="with --seeds: write ppo - sft here too, a line a seed and judge")
+    verb.add_argument("--readme", type=Path, metavar="FILE",
+                      help="with --seeds: write the table into this Markdown file too, between its two markers")
     add_profile(verb, "of the studies of --seeds (default tiny)")
 
 
@@ -29,15 +31,19 @@ def run(args: argparse.Namespace) -> int:
     from npkit.study.profiles import parse_settings
     from npkit.study.report import comparison, find_folder
     if args.seeds and not args.runs:
-        found, text = seeds_text(args.profile, list(dict.fromkeys(args.seeds)), parse_settings(args.settings))
+        from npkit.findings.across_seeds import write_readme
+        seeds, settings = list(dict.fromkeys(args.seeds)), parse_settings(args.settings)
+        found, text = seeds_text(args.profile, seeds, settings)
         print(text)
         if args.csv:
             write_table(found, args.csv)
-    elif len(args.runs) == 2 and not args.seeds and not args.csv:
+        if args.readme:
+            print(write_readme(args.readme, args.profile, seeds, settings))
+    elif len(args.runs) == 2 and not (args.seeds or args.csv or args.readme):
         print(comparison(*map(find_folder, args.runs)))
     else:
         raise NpkitError("compare takes two runs, such as tiny-seed0 tiny-seed1, or --seeds and their numbers; "
-                         "--csv goes with --seeds")
+                         "--csv goes with --seeds, and so does --readme")
     return 0
 
 
