@@ -50,7 +50,9 @@ class Expected(NamedTuple):
 
     def tolerance(self, num_new: int = 1) -> float:
         """Return how far the mean of `num_new` studies may lie from the value; nan where nobody knows."""
-        return 0.0 if not self.rate else max(self.least, self.half_width(1 - self.rate / 2, num_new))
+        if not self.rate:
+            return 0.0
+        return max(self.half_width(1 - self.rate / 2, num_new), self.least)  # in this order: nan stays
 
 
 def expect(values: Mapping[str, Sequence[float]], epochs: Sequence[int]) -> dict[str, Expected]:

@@ -124,6 +124,8 @@ def read_reference(path: Path) -> Reference:
         if not studies:
             raise ValueError("it has no studies")
         return Reference(facts["profile"], dict(facts["settings"]), tuple(facts["history"]), tuple(studies))
+    except NpkitError:
+        raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise NpkitError(f"cannot read reference metrics from {path}: {type(error).__name__}: "
                          f"{str(error).partition(chr(10))[0]}; {HOW_TO_WRITE}") from None
