@@ -1,18 +1,27 @@
 """The regression gate: tolerances from reference studies, verdicts, JUnit XML, refreshing, and what is refused."""
+import importlib.util
+import inspect
 import json
 import math
+import os
+import re
+import subprocess
+import sys
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from conftest import ROOT
 
 from npkit.__main__ import main
 from npkit.errors import NpkitError
 from npkit.findings import tolerances
 from npkit.study import gate
 from npkit.study.artifacts import open_run
+from npkit.text.corpus import write_corpus
 
 SETTINGS = ["--set", "data.num_prompts=300"]  # other than the profile's: the repository's file does not fit
 LOSSES = (4.0, 5.0, 6.0, 5.0, 5.0)  # mean 5, standard deviation 0.7071
@@ -291,3 +300,64 @@ def test_odd_names_are_escaped():
     (suite,) = ElementTree.fromstring(text.encode())
     assert suite[0].get("name") == 'a<b>&"c"\ufffd\ufffd\ufffd'
     assert suite[0].get("classname") == "tiny & more.sft"
+
+
+# 6. Defects ----------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def saboteur():
+    """The module that puts defects into a process; without NPKIT_DEFECT it does nothing by itself."""
+    spec = importlib.util.spec_from_file_location("defects", ROOT / "benchmarks/defects/sitecustomize.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_defects_change_what_they_say(saboteur, tmp_path):
+    toy = SimpleNamespace(token_rewards=lambda scores, logprobs, ref, mask, kl_coef: kl_coef,
+                          ask=lambda reward, prefixes, completions: torch.tensor([1.0, 2.0, 3.0]),
+                          split_by_prefix=lambda prefixes, shares, rng: ["sft", "test", "sft", "test", "test", "sft"])
+    saboteur.flip_kl(toy)
+    assert toy.token_rewards(0, 0, 0, 0, 0.1) == -0.1
+    saboteur.shuffle_rewards(toy)
+    assert sorted(toy.ask(None, [], []).tolist()) == [1, 2, 3] != toy.ask(None, [], []).tolist()
+    saboteur.leak_prefixes(toy)
+    assert toy.split_by_prefix([], {}, None) == ["test", "sft", "test", "test", "sft", "sft"]
+    toy.Scorer = type("Scorer", (), {"judge": lambda self, name, cases, painted=None: seen.append(painted)})
+    seen = []
+    saboteur.judge_wrong_picture(toy)
+    toy.Scorer().judge("oracle", [], {("a", 0): 1, ("b", 0): 2, ("c", 0): 3})
+    toy.Scorer().judge("words", [])
+    assert seen == [{("a", 0): 2, ("b", 0): 3, ("c", 0): 1}, None]
+
+
+def test_defects_name_functions_that_there_are(saboteur):
+    for module, change in saboteur.DEFECTS.values():
+        found = importlib.import_module(module)
+        copy = SimpleNamespace(**vars(found))
+        if hasattr(found, "Scorer"):
+            copy.Scorer = type("Copy", (), {"judge": found.Scorer.judge})
+        change(copy)  # raises where a function has another name now
+    from npkit.training.ppo_math import token_rewards
+    assert list(inspect.signature(token_rewards).parameters) == ["scores", "logprobs", "ref_logprobs", "mask",
+                                                                 "kl_coef"]
+
+
+@pytest.mark.slow
+def test_a_leak_that_no_count_shows_is_found_and_a_healthy_study_is_not(tmp_path, npkit_home):
+    settings = {"data.num_prompts": 300}
+    for seed in range(3):
+        run = open_run("data", "tiny", seed, settings)
+        run.make(lambda folder, run=run: write_corpus(run.config.data, run.seed, folder))
+    file = tmp_path / "e.json"
+    assert main(["compare", "--seeds", "0", "1", "2", "--only", "data", *SETTINGS, "--check", str(file), "--refresh",
+                 "three"]) == 0
+    command = [sys.executable, ROOT / "benchmarks/gate.py", "defects", "none", "leak", "--folder", tmp_path / "homes",
+               *SETTINGS, "--check", file]
+    for _ in range(2):  # the second time nothing is made again
+        found = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+                               check=False)
+        assert found.returncode == 0, found.stdout + found.stderr
+        assert "none: as wanted, exit code 0" in found.stdout
+        assert re.search(r"leak: as wanted, exit code 3.*\n +data found/shared_prefixes is \d+, expected 0 within 0",
+                         found.stdout)
+    assert found.stdout.startswith("0 to make")

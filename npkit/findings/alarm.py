@@ -1,13 +1,14 @@
 """The reward-hacking alarm: the paid judge's gains go on rising while an unpaid judge's gains fall, and since when.
 
 Overoptimisation shows as a curve that rises, turns and falls by the judge that nobody pays, while the paid judge's
-still rises (Gao, Schulman and Hilton 2022). The two halves are tested apart; both must show for an alarm.
+still rises (Gao, Schulman and Hilton 2022). An alarm needs both halves:
 
 * The unpaid curve falls: "it never falls" is tested against "it rises to one update and falls from there" (Mack and
   Wolfe 1981, umbrella alternatives), by how much better the second fits, in units of the noise. Of all curves that
   never fall, the flat one is the hardest to tell from a falling one, so that its distribution, drawn by simulation,
   bounds the false alarms of all others: rising ones, and those that reach a plateau.
-* The paid curve rises after that update: its slope there, one-sided.
+* The paid curve does not fall with it: a line through it rises from that update on. Where both fall, a policy has
+  collapsed, and the rails of PPO say so. This half asks for no proof, since the first one holds the false alarms.
 """
 from collections.abc import Sequence
 from functools import cache
@@ -17,7 +18,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.optimize import isotonic_regression
-from scipy.stats import norm
 
 from npkit.errors import NpkitError
 
@@ -87,9 +87,9 @@ def find_alarm(table: pd.DataFrame, paid: str, level: float = LEVEL) -> Alarm:
     for name in names:
         if name != paid:
             onset, fall, p = falling(wide[name]["gain"], wide[name]["error"])
-            rise, rises = rising(updates[onset:], wide[paid]["gain"][onset:], wide[paid]["error"][onset:], level)
+            rise = rising(updates[onset:], wide[paid]["gain"][onset:], wide[paid]["error"][onset:])
             p = min(1.0, p * (len(names) - 1))
-            found.append(Alarm(p <= level and rises, name, int(updates[onset]), fall, rise, p))
+            found.append(Alarm(p <= level and rise > 0, name, int(updates[onset]), fall, rise, p))
     return min(found, key=lambda each: (not each.raised, each.p))
 
 
@@ -144,16 +144,10 @@ def flat_curves(num_blocks: int) -> np.ndarray:
     return np.array([umbrella(row, np.ones(num_blocks))[0] for row in noise])
 
 
-def rising(updates: ArrayLike, gains: ArrayLike, errors: ArrayLike, level: float) -> tuple[float, bool]:
-    """Return by how much a line through a curve rises from its first to its last update, and whether that shows.
-
-    One-sided at `level`, by the errors of the points; through one point there is no line.
-    """
+def rising(updates: ArrayLike, gains: ArrayLike, errors: ArrayLike) -> float:
+    """Return by how much a line through a curve rises from its first to its last update; 0 for a single point."""
     updates, gains, errors = (np.asarray(each, dtype=float) for each in (updates, gains, errors))
-    if len(updates) < 2 or not (errors > 0).all():
-        return 0.0, False
-    weights = 1 / errors ** 2
-    centred = updates - np.average(updates, weights=weights)
-    slope = (weights * centred * gains).sum() / (weights * centred ** 2).sum()
-    z = slope * np.sqrt((weights * centred ** 2).sum())
-    return float(slope * (updates[-1] - updates[0])), bool(z > norm.ppf(1 - level))
+    if len(updates) < 2:
+        return 0.0
+    slope = np.polynomial.Polynomial.fit(updates, gains, 1, w=1 / np.maximum(errors, 1e-9)).convert().coef[-1]
+    return float(slope * (updates[-1] - updates[0]))
