@@ -82,7 +82,7 @@ def student() -> Path:
 
 
 def report(rows: pd.DataFrame, level: float = alarm.LEVEL) -> str:
-    """Return the alarms of all trainings, a line each, and the rates with their 95 % intervals (Clopper and Pearson)."""
+    """Return the alarms of all trainings, a line each, and the rates with 95 % intervals (Clopper and Pearson)."""
     lines, rates = [], []
     for kind in KINDS:
         raised = []

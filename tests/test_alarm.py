@@ -1,8 +1,12 @@
 """The reward-hacking alarm: curves of samples, a fall after a rise, its onset, and what raises no alarm."""
+import importlib.util
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import ROOT
+from fixtures_toy import CONFIG, PREFIXES, toy_policy, toy_tokenizer
 
 from npkit.errors import NpkitError
 from npkit.findings import alarm
@@ -88,3 +92,46 @@ def test_a_constant_judge_raises_nothing():
     rows = table({"paid": UP, "public": UP})
     rows.loc[rows["judge"] == "public", ["gain", "error"]] = 0.0
     assert not alarm.find_alarm(rows, "paid").raised
+
+
+# The benchmark -------------------------------------------------------------------------------------------------------
+class LetterScorer(WordScorer):
+    """Judges by the letter a: one is paid for it, the public dislikes it."""
+
+    def known(self, names) -> list[str]:
+        return list(names)
+
+    def scores(self, prefixes, prompts, seed, judges=None) -> dict[str, torch.Tensor]:
+        share = torch.tensor([prompt.count("a") / len(prompt) for prompt in prompts], dtype=torch.float64)
+        found = {"pickscore": share, "oracle": -share, "heldout": share}
+        return {name: found[name] for name in judges or found}
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("alarm_benchmark", ROOT / "benchmarks/alarm.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_benchmark_trains_and_scores(benchmark):
+    tokenizer = toy_tokenizer()
+    policy = toy_policy(tokenizer)
+    before = [weight.clone() for weight in policy.parameters()]
+    found = benchmark.train_once((policy, tokenizer), PREFIXES, LetterScorer(), CONFIG, seed=1, every=1)
+    assert sorted(set(found["update"])) == [1, 2, 3, 4]
+    wide = found.pivot(index="update", columns="judge", values="gain")
+    assert np.allclose(wide["oracle"], -wide["pickscore"])
+    assert all(torch.equal(*pair) for pair in zip(before, policy.parameters(), strict=True))
+
+
+def test_the_benchmark_reports_rates_and_writes_whole_files(benchmark, tmp_path):
+    rows = pd.concat([table({"pickscore": UP, "oracle": HUMP if kind == "hackable" else UP}, seed).assign(
+        kind=kind, number=seed) for kind in benchmark.KINDS for seed in range(2)])
+    said = benchmark.report(rows)
+    assert "hackable: 2 of 2 trainings raise the alarm [0.16, 1.00]" in said
+    assert "default: 0 of 2 trainings raise the alarm [0.00, 0.84]" in said
+    benchmark.save(rows, tmp_path / "runs.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["runs.parquet"]
+    assert benchmark.interval(0, 10) == (0.0, pytest.approx(0.3085, abs=1e-3))

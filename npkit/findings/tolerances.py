@@ -8,6 +8,7 @@ depend on each other in any way. Half of it goes to the few `HEADLINES`, whose t
 """
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from statistics import median
 from typing import NamedTuple
 
@@ -46,13 +47,19 @@ class Expected(NamedTuple):
         """Return the half width of the prediction interval for the mean of `num_new` studies; nan without a spread."""
         if self.df < 1:
             return float("nan")
-        return float(t.ppf(level, self.df)) * self.spread * float(np.sqrt(1 / num_new + 1 / self.num))
+        return quantile(level, self.df) * self.spread * float(np.sqrt(1 / num_new + 1 / self.num))
 
     def tolerance(self, num_new: int = 1) -> float:
         """Return how far the mean of `num_new` studies may lie from the value; nan where nobody knows."""
         if not self.rate:
             return 0.0
         return max(self.half_width(1 - self.rate / 2, num_new), self.least)  # in this order: nan stays
+
+
+@cache
+def quantile(level: float, df: int) -> float:
+    """Return the quantile of Student's t: of hundreds of metrics few differ in it."""
+    return float(t.ppf(level, df))
 
 
 def expect(values: Mapping[str, Sequence[float]], epochs: Sequence[int]) -> dict[str, Expected]:
