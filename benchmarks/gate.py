@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import t
 
 from npkit.findings import tolerances
 from npkit.study import gate
@@ -108,10 +109,19 @@ def alarms(args: argparse.Namespace) -> int:
         print(f"seed {left.seed}, {left.threads} threads, by the {len(rest.studies)} others: {gate.summary(verdicts)}",
               *(str(each) for each in verdicts if each.failed), sep="\n    ")
     print(f"studies left out and called defective: {failed} of {len(reference.studies)}")
+    for number in (len(reference.studies), 6, 8, 10):
+        head, other = (t.ppf(1 - rate / 2, number - 1) * np.sqrt(1 + 1 / number) for rate in rates(reference))
+        print(f"with {number} studies a headline may move by {head:.1f} standard deviations, another by {other:.1f}")
     for share in (0.0, 0.5, 0.9, 0.99):
         print(f"simulated, {share:.0%} of the variance common to all metrics: "
               f"{simulated(reference, share, args.repetitions):.1%} of {args.repetitions} studies")
     return 0
+
+
+def rates(reference: gate.Reference) -> tuple[float, float]:
+    """Return the rate of false alarms that a headline may have, and that any other metric may have."""
+    found = sorted({each.rate for each in gate.expectations(reference).values() if each.rate}, reverse=True)
+    return found[0], found[-1]
 
 
 def simulated(reference: gate.Reference, shared: float, repetitions: int) -> float:
