@@ -258,14 +258,14 @@ def test_damaged_files_are_refused_in_a_sentence(file, change, said):
     assert said in str(refused.value)
 
 
-def test_a_study_with_a_nan_is_no_reference_and_no_half_file_is_left(file, capsys):
-    before = file.read_bytes()
-    make(9, perplexity=float("nan"))
-    assert compare("--seeds", 9, "--check", file, "--refresh", "why") == 2
-    assert "sft eval/perplexity of seed 9 is no finite number" in capsys.readouterr().err
+def test_a_nan_is_no_reference_and_moves_a_number(file, tmp_path, capsys):
+    make(9, perplexity=float("nan"), loss=0.5)
     assert compare("--seeds", 9, "--check", file) == 3
+    assert "sft eval/perplexity is nan, expected 5 within" in capsys.readouterr().err
+    assert compare("--seeds", 9, "--check", file, "--refresh", "why", "--add") == 0
+    assert json.loads(file.read_text())["metrics"]["sft"]["eval/perplexity"] == [*LOSSES, None]
     assert compare("--seeds", 0, "--check", "/no/such/file.json", "--refresh", "why") == 2
-    assert file.read_bytes() == before
+    assert "/no/such/file.json cannot be written" in capsys.readouterr().err
 
 
 def test_a_single_study_has_no_spread(tmp_path, capsys):

@@ -65,7 +65,8 @@ def test_no_metric_has_moved_from_those_of_five_seeds(study, tmp_path, capsys):
     file = ROOT / "tests" / "expected" / "small.json"
     if not file.exists():
         pytest.skip("no reference metrics of this study yet: python benchmarks/gate.py small WHY")
-    assert main(["run", *OPTIONS, "--check", str(file), "--junit", str(tmp_path / "j.xml")]) == 0, capsys.readouterr().err
+    code = main(["run", *OPTIONS, "--check", str(file), "--junit", str(tmp_path / "j.xml")])
+    assert code == 0, capsys.readouterr().err
     assert 'failures="0"' in (tmp_path / "j.xml").read_text()
 
 

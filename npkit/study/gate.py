@@ -154,7 +154,8 @@ def write_reference(path: Path, reference: Reference) -> None:
              for stage in STAGES}
     stages = []
     for stage, metrics in names.items():
-        values = {name: [study.metrics.get(stage, {}).get(name) for study in reference.studies] for name in metrics}
+        values = {name: [number_or_none(study.metrics.get(stage, {}).get(name)) for study in reference.studies]
+                  for name in metrics}
         lines = ",\n".join(f"      {json.dumps(name)}: {json.dumps(row)}" for name, row in values.items())
         stages += [f"    {json.dumps(stage)}: {{\n{lines}\n    }}"] if metrics else []
     facts = {"format": FORMAT, "profile": reference.profile, "settings": reference.settings,
@@ -169,6 +170,11 @@ def write_reference(path: Path, reference: Reference) -> None:
         raise NpkitError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
+def number_or_none(value: float | None) -> float | None:
+    """Return a number as JSON holds it: a study whose metric is nan or infinite tells no more than one without it."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 def refresh(path: Path, old: Reference | None, runs: Sequence[Sequence[Run]], reason: str, add: bool = False) -> None:
     """Write the studies made by `runs` into `path`, with the reason, the date, the commit and the versions.
 
@@ -179,11 +185,6 @@ def refresh(path: Path, old: Reference | None, runs: Sequence[Sequence[Run]], re
     first = runs[0][0]
     epoch = old.epoch + (not add) if old else 0
     new = [study_of(each, epoch) for each in runs]
-    for study in new:
-        unfit = sorted({f"{stage} {name}" for stage, metrics in study.metrics.items() for name, value in metrics.items()
-                        if not math.isfinite(value)})
-        if unfit:
-            raise NpkitError(f"{unfit[0]} of seed {study.seed} is no finite number: such a study is no reference")
     places = {study.place for study in new}
     kept = [study for study in old.studies if (study.epoch, study.place) not in {(epoch, place) for place in places}
             ] if old and (add or len(new) == 1) else []
