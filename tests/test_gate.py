@@ -294,6 +294,17 @@ def test_leaks_are_counted_in_the_tables(tmp_path):
                                  "evaluation": {"found/trained_prefixes": 1.0}}
 
 
+def test_a_stage_alone_has_the_facts_that_the_whole_study_has(npkit_home):
+    def tables(name: str, **columns):
+        return lambda folder: pd.DataFrame(columns).to_parquet(folder / f"{name}.parquet") or {"episodes": 1}
+
+    settings = {"data.num_prompts": 300}
+    open_run("data", "tiny", 0, settings).make(tables("prompts", prefix=["a fox", "a cat"], split=["ppo", "test"]))
+    ppo = open_run("ppo", "tiny", 0, settings)
+    ppo.make(tables("samples", prefix=["a fox", "a cat"]))
+    assert gate.study_of([ppo]).metrics == {"ppo": {"episodes": 1, "found/foreign_prefixes": 1}}
+
+
 def test_odd_names_are_escaped():
     odd = 'a<b>&"c"\x00\x1b\ud800'
     text = gate.junit([tolerances.Verdict("sft", odd, 1.0, 2.0, 0.5, "moved")], "tiny & more")

@@ -73,7 +73,7 @@ def against_reference(args: argparse.Namespace, seeds: Sequence[int], settings: 
     if args.refresh is not None:
         gate.check_reason(args.refresh)
         old = gate.read_reference(args.check) if args.check.exists() else None
-        if old and args.add:
+        if old and (args.add or len(runs) == 1):  # otherwise nothing of it stays
             gate.check_fits(args.check, old, runs[0][0])
         gate.refresh(args.check, old, runs, args.refresh, args.add)
         print(f"{args.check}: reference metrics of {len(runs)} studies written")

@@ -65,8 +65,10 @@ def study_of(runs: Sequence[Run], epoch: int = 0) -> Study:
                               f"{'it' if len(missing) == 1 else 'them'} by {runs[0].command(missing[-1])}")
     artifacts = {run.stage: run.artifact for run in runs}
     metrics = {stage: dict(artifact.metrics) for stage, artifact in artifacts.items()}
-    for stage, found in leaks(artifacts).items():
-        metrics[stage] |= found
+    data = Run("data", runs[0].config, runs[0].seed, runs[0].settings).artifact
+    for stage, found in leaks(artifacts | ({"data": data} if data else {})).items():
+        metrics.setdefault(stage, {}).update(found)
+    metrics = {stage: found for stage, found in metrics.items() if stage in artifacts}
     return Study(*place_of(runs[0]), git_commit(), epoch, metrics)
 
 
