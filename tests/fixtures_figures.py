@@ -5,7 +5,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from npkit.figures import Figure, data, evaluation, glyphworld, neurologic, picture_sheet, ppo, reward, sft
+from npkit.figures import Figure, alarm, data, evaluation, glyphworld, neurologic, picture_sheet, ppo, reward, sft
+from npkit.findings.alarm import Alarm
 from npkit.findings.evaluation import VARIANTS, contrast_table, gains, lengths, results_table
 from npkit.findings.stats import Interval
 
@@ -68,7 +69,9 @@ def of_ppo(word: str) -> dict[Callable, Callable[[], Figure]]:
     numbers, runs = np.array([0.5, 1.1, -0.2]), np.ones((2, 3))
     variants, gain = ("prefix", "sft", "ppo"), pd.DataFrame({"sft": 0.1, "ppo": 0.2}, index=["a fox"])
     seeds = pd.DataFrame({"seed": [0, 1, 0], "judge": [word, word, "b"], "difference": 0.3, "low": 0.1, "high": 0.5})
+    curves = pd.DataFrame({"judge": ["b", word] * 2, "update": [10, 10, 20, 20], "gain": range(4), "error": 0.1})
     return {
+        alarm.hacking_curves: partial(alarm.hacking_curves, curves, "b", Alarm(True, word, 20, 0.5, 0.2, 0.01)),
         ppo.bandit: partial(ppo.bandit, {word: numbers, "b": numbers}, 0.5, {word: runs, "b": runs}, 2.0),
         ppo.stopped_tokens: partial(ppo.stopped_tokens, numbers + 1, numbers, numbers > 1, 0.2),
         ppo.loop_curves: partial(ppo.loop_curves, {word: UPDATES, "b": UPDATES}),

@@ -57,7 +57,7 @@ def refuse(capsys, npkit_home, *arguments: str, num_sentences: int = 1) -> str:
     ("train evaluation", "invalid choice: 'evaluation'"),
     ("train ppo", "ppo needs the artifacts of stages data and sft"),
     ("train sft --set policy.architecture=rnn", "policy.architecture is one of gpt2, llama, gpt_neox, mamba"),
-    ("run --check /no/such/file.json", "cannot read expected metrics from /no/such/file.json"),
+    ("run --check /no/such/file.json", "cannot read reference metrics from /no/such/file.json"),
     ("run --set data.source=/no/such/prompts.txt", "/no/such/prompts.txt does not exist"),
     ("report no-such-run", "no run 'no-such-run'"),
     ("compare no-such-run another", "no run 'no-such-run'"),
@@ -193,10 +193,10 @@ def test_compare_shows_the_metrics_of_two_runs(capsys, npkit_home):
         folder = npkit_home / "runs" / f"tiny-seed{seed}"
         folder.mkdir(parents=True)
         (folder / "run.json").write_text(f'{{"profile": "tiny", "seed": {seed}, "settings": {{}}}}')
-    assert main(["compare", "tiny-seed0", "tiny-seed1"]) == 0
+    assert main(["compare", "tiny-seed0", "tiny-seed1", "--only", "data"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert rows == [["tiny-seed0", "tiny-seed1", "difference"], ["stage", "metric"],
-                    ["data", "score", "1.5", "2", "+0.5"]]
+    assert rows == [["tiny-seed0", "tiny-seed1", "difference", "tolerance", "verdict"], ["stage", "metric"],
+                    ["data", "score", "1.5", "2", "+0.5", "-", "not", "comparable"]]
     assert main(["report", "tiny-seed0"]) == 0
     assert (npkit_home / "runs" / "tiny-seed0" / "index.html").exists()
 

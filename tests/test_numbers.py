@@ -1,13 +1,10 @@
 """Numbers: what counts as one where a person writes it, and every place that reads one."""
-import json
-
 import pytest
 
 from npkit.__main__ import main
 from npkit.errors import NpkitError
 from npkit.numbers import read_number, read_whole_number
 from npkit.study.profiles import DataConfig, load_profile, parse_setting
-from npkit.study.runner import read_expected
 from npkit.text import readers
 from npkit.text.corpus import cut_prefix
 
@@ -71,11 +68,3 @@ def test_scores_are_numbers_as_tables_write_them(tmp_path):
 def test_a_setting_is_one_value(text):
     with pytest.raises(NpkitError, match="ppo.num_updates takes a whole number, got"):
         parse_setting(f"ppo.num_updates={text}")
-
-
-@pytest.mark.parametrize(("value", "tolerance"), [
-    ("0_1", 1), (True, 1), (float("nan"), 1), (1, float("inf")), (1, "1"), (1, -0.1), (None, 1)])
-def test_expected_metrics_are_numbers(tmp_path, value, tolerance):
-    (tmp_path / "e.json").write_text(json.dumps({"sft": {"eval/loss": {"value": value, "tolerance": tolerance}}}))
-    with pytest.raises(NpkitError, match="cannot read expected metrics .* sft eval/loss needs a number as its"):
-        read_expected(tmp_path / "e.json")

@@ -16,7 +16,7 @@ from test_code import copy_repository
 
 from npkit.__main__ import main
 from npkit.errors import NpkitError
-from npkit.study import code, runner
+from npkit.study import code, gate, runner
 from npkit.study.artifacts import NOTEBOOKS, STAGES, open_run
 from npkit.study.syntax import deciding_statements
 
@@ -83,21 +83,27 @@ def test_fresh_makes_the_artifact_again(notebooks, npkit_home, capsys):
     assert main(["run", "--only", "data"]) == 0
     run = open_run("data", "tiny")
     (run.folder / "mark").touch()
-    assert main(["run", "--only", "data", "--fresh", "--check", str(expected(npkit_home, 7.5, 0.5))]) == 0
+    assert main(["run", "--only", "data", "--fresh", "--check", str(reference(npkit_home, 7, 6, 8, 7))]) == 0
     assert not (run.folder / "mark").exists()
     capsys.readouterr()
-    assert main(["run", "--only", "data", "--check", str(expected(npkit_home, 9, 1))]) == 3
-    assert "npkit: data num_prompts is 7, expected 9 within 1" in capsys.readouterr().err
+    file = reference(npkit_home, 100, 101, 102)
+    assert main(["run", "--only", "data", "--check", str(file), "--junit", str(npkit_home / "j.xml")]) == 3
+    assert "npkit: data num_prompts is 7, expected 101 within " in capsys.readouterr().err
+    assert '<failure message="data num_prompts is 7' in (npkit_home / "j.xml").read_text()
 
 
 def test_expected_values_are_refreshed_by_command(notebooks, tmp_path, capsys):
-    file = expected(tmp_path, 9, 1)
-    assert main(["run", "--only", "data", "--check", str(file), "--refresh"]) == 0
-    assert "is 7, expected 9 within 1" in capsys.readouterr().err  # what has moved is said
-    assert json.loads(file.read_text()) == {"data": {"num_prompts": {"value": 7.0, "tolerance": 1}}}
+    file = reference(tmp_path, 100, 101, 102)
+    assert main(["run", "--only", "data", "--check", str(file), "--refresh", "a corpus of seven"]) == 0
+    assert "is 7, expected 101 within" in capsys.readouterr().err  # what has moved is said
+    found = gate.read_reference(file)
+    assert (found.history[-1]["reason"], len(found.studies)) == ("a corpus of seven", 4)
     assert main(["run", "--only", "data", "--check", str(file)]) == 0
-    assert main(["run", "--only", "data", "--refresh"]) == 2
-    assert "--refresh writes into the file of --check" in capsys.readouterr().err
+    for option in (["--refresh", "why"], ["--tight"], ["--junit", "j.xml"]):
+        assert main(["run", "--only", "data", *option]) == 2
+        assert f"{option[0]} goes with the file of --check: name one" in capsys.readouterr().err
+    assert main(["run", "--only", "data", "--seed", "3", "--check", str(file), "--tight"]) == 2  # before anything runs
+    assert open_run("data", "tiny", 3).artifact is None
 
 
 CORPUS_NOTEBOOK = """from npkit.text import corpus
@@ -116,23 +122,22 @@ def test_check_never_compares_what_other_code_made(tmp_path):
     repository = copy_repository(tmp_path / "repository")
     write_notebook(repository / "notebooks/01_data_and_prefixes.ipynb", CORPUS_NOTEBOOK)
     file = tmp_path / "expected.json"
-    file.write_text(json.dumps({"data": {"data/num_prompts": {"value": 0, "tolerance": 0}}}))
     command = [sys.executable, "-m", "npkit", "run", "--only", "data", "--set", "data.num_prompts=300", "--check",
-               str(file)]
+               str(file), "--tight"]
 
     def check(*options: str) -> tuple[int, str]:
         found = subprocess.run([*command, *options], env=os.environ | {"PYTHONPATH": str(repository)}, cwd=tmp_path,
                                capture_output=True, text=True, check=False)
         return found.returncode, found.stderr
 
-    assert check("--refresh")[0] == 0
+    assert check("--refresh", "the first")[0] == 0
     code, said = check()
     assert (code, "kept" in said) == (0, True)
     with open(repository / "npkit/text/corpus.py", "a", encoding="utf-8") as module:
         module.write(ONE_MORE)
     code, said = check()
     assert (code, "kept" in said) == (3, False)
-    value = json.loads(file.read_text())["data"]["data/num_prompts"]["value"]
+    (value,) = json.loads(file.read_text())["metrics"]["data"]["data/num_prompts"]
     assert f"data data/num_prompts is {value + 1:.6g}, expected {value:.6g} within 0" in said
 
 
@@ -150,18 +155,20 @@ def metric_patterns(stage: str) -> re.Pattern:
 
 
 def test_committed_expectations_name_metrics_that_their_stages_write():
-    committed = runner.read_expected(Path(__file__).parent / "expected/tiny.json")
-    assert list(committed) == [stage for stage in STAGES if stage in committed], "in the order of the study"
-    for stage, metrics in committed.items():
-        pattern = metric_patterns(stage)
-        assert [name for name in metrics if not pattern.fullmatch(name)] == []
+    for file in (Path(__file__).parent / "expected").glob("*.json"):
+        for study in gate.read_reference(file).studies:
+            for stage, metrics in study.metrics.items():
+                pattern = metric_patterns(stage)
+                assert [name for name in metrics if not pattern.fullmatch(name) and "found/" not in name] == []
     assert not metric_patterns("sft").fullmatch("eval/perplexities")
 
 
-def expected(folder, value: float, tolerance: float):
-    """Write a file of expected metrics and return its path."""
+def reference(folder: Path, *values: float) -> Path:
+    """Write a file of reference metrics, a study a value, and return its path."""
     path = folder / "expected.json"
-    path.write_text(json.dumps({"data": {"num_prompts": {"value": value, "tolerance": tolerance}}}))
+    studies = tuple(gate.Study(seed, 2, "a machine", "abc", 0, {"data": {"num_prompts": float(value)}})
+                    for seed, value in enumerate(values))
+    gate.write_reference(path, gate.Reference("tiny", {}, (), studies))
     return path
 
 

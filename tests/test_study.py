@@ -60,6 +60,16 @@ def test_metrics_of_every_stage_are_numbers_in_range():
     assert metrics["evaluation"]["ppo_minus_sft/oracle_low"] > 0
 
 
+def test_no_metric_has_moved_from_those_of_five_seeds(study, tmp_path, capsys):
+    """The regression gate of `make test`; everything is there already, so that it only reads."""
+    file = ROOT / "tests" / "expected" / "small.json"
+    if not file.exists():
+        pytest.skip("no reference metrics of this study yet: python benchmarks/gate.py small WHY")
+    code = main(["run", *OPTIONS, "--check", str(file), "--junit", str(tmp_path / "j.xml")])
+    assert code == 0, capsys.readouterr().err
+    assert 'failures="0"' in (tmp_path / "j.xml").read_text()
+
+
 def test_report_is_complete_and_loads_nothing(study):
     index = (study / "index.html").read_text()
     assert "ppo+nl" in index

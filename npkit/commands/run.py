@@ -2,14 +2,16 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from npkit.commands.check import add_check, tell
 from npkit.commands.options import add_choice, add_verb, names
 from npkit.errors import NpkitError
 
 if TYPE_CHECKING:
+    from npkit.findings.tolerances import Expected
     from npkit.study.artifacts import Run
+    from npkit.study.gate import Reference
     from npkit.study.preflight import Corpus
 
 
@@ -23,9 +25,7 @@ def add(verbs) -> None:
     verb.add_argument("--fresh", action="store_true", help="make the chosen notebooks' artifacts again")
     verb.add_argument("--dry-run", action="store_true",
                       help="say what would run and what the corpus holds, and write nothing")
-    verb.add_argument("--check", type=Path, metavar="FILE",
-                      help="compare metrics with {stage: {metric: {value, tolerance}}}; exit code 3 when one is off")
-    verb.add_argument("--refresh", action="store_true", help="write this run's values into the file of --check")
+    add_check(verb, "compare every metric with these reference metrics; exit code 3 when one has moved")
 
 
 def show_plan(runs: Sequence["Run"], kept: Sequence[bool], corpus: "Corpus | None") -> None:
@@ -39,24 +39,50 @@ def show_plan(runs: Sequence["Run"], kept: Sequence[bool], corpus: "Corpus | Non
 
 
 def run(args: argparse.Namespace) -> int:
-    """Execute the study and print its table; 3 if a metric is out of tolerance."""
-    from npkit.study import runner
+    """Execute the study and print its table; 3 if a metric has moved."""
+    from npkit.study import gate, runner
     from npkit.study.profiles import parse_settings
     from npkit.study.report import result_table, write_report
-    if args.refresh and not args.check:
-        raise NpkitError("--refresh writes into the file of --check: name one")
-    expected = runner.read_expected(args.check) if args.check else {}
+    reference = read_check(args)
     planned = runner.plan(args.profile, args.seed, parse_settings(args.settings), args.only, args.until)
+    expected = None
+    if reference:
+        gate.check_fits(args.check, reference, planned.runs[0])
+        expected = expected_of(args, reference, planned.runs[0])
     if args.dry_run:
         show_plan(planned.runs, [not args.fresh and planned.kept(each) for each in planned.runs], planned.corpus)
         return 0
     runner.run_study(planned, args.fresh)
     index = write_report(planned.folder)
     print(*filter(None, (result_table(planned.runs[0]), str(index))), sep="\n\n")  # the table begins with blanks
-    wrong = runner.out_of_tolerance(planned.runs, expected)
-    for sentence in wrong:
-        print(f"npkit: {sentence}", file=sys.stderr)
-    if args.refresh:
-        runner.refresh_expected(args.check, planned.runs, expected)
-        print(f"npkit: {args.check} now expects this run's values", file=sys.stderr)
-    return 3 if wrong and not args.refresh else 0
+    study = gate.study_of(planned.runs) if args.check else None
+    code = tell(gate.check(expected, [study]), args.junit, planned.folder.name) if expected else 0
+    if args.refresh is not None:
+        gate.refresh(args.check, reference, [planned.runs], args.refresh)
+        print(f"npkit: {args.check} now expects this study's values", file=sys.stderr)
+        return 0
+    return code
+
+
+def read_check(args: argparse.Namespace) -> "Reference | None":
+    """Return the reference metrics of --check before anything runs; None without it, or where --refresh makes them."""
+    from npkit.study import gate
+    given = [f"--{name}" for name in ("refresh", "tight", "junit") if getattr(args, name) not in (None, False)]
+    if given and not args.check:
+        raise NpkitError(f"{given[0]} goes with the file of --check: name one")
+    if args.refresh is not None:
+        gate.check_reason(args.refresh)
+    if not args.check or (args.refresh is not None and not args.check.exists()):
+        return None
+    return gate.read_reference(args.check)
+
+
+def expected_of(args: argparse.Namespace, reference: "Reference", run: "Run") -> "dict[str, Expected] | None":
+    """Return what is expected of a study; None where one study is about to be replaced by another."""
+    from npkit.study import gate
+    try:
+        return gate.expectations(reference, run if args.tight else None)
+    except NpkitError:
+        if args.refresh is None:
+            raise
+        return None

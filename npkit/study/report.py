@@ -177,20 +177,6 @@ def age(run: Run) -> str:
         f"{minutes / 1440:.0f} days ago")
 
 
-def comparison(folder_a: Path, folder_b: Path) -> str:
-    """Return the metrics of two runs side by side as text, with what they have and what the second adds."""
-    import pandas
-    rows = []
-    for run_a, run_b in zip(runs_of(folder_a), runs_of(folder_b), strict=True):
-        first, second = (run.artifact.metrics if run.artifact else {} for run in (run_a, run_b))
-        for metric in first | second:
-            a, b = first.get(metric), second.get(metric)
-            cells = ["-" if value is None else f"{value:.6g}" for value in (a, b)]
-            rows.append((run_a.stage, metric, *cells, f"{b - a:+.6g}" if None not in (a, b) else "-"))
-    names = ["stage", "metric", folder_a.name, folder_b.name, "difference"]
-    return pandas.DataFrame(rows, columns=names).set_index(names[:2]).to_string(sparsify=False)
-
-
 def figure_list(run: Run) -> str:
     """Return every figure the notebooks saved as HTML, the picture inside the page."""
     folder = home() / "artifacts" / run.config.name / "figures" / run.label

@@ -3,7 +3,6 @@ import base64
 import hashlib
 import json
 import logging
-import math
 import os
 import re
 import shutil
@@ -303,52 +302,6 @@ def hidden_problem(notebook) -> str:
             if output["output_type"] == "error":
                 return f"a widget shows {output['ename']}: {shorten(output['evalue'])}"
     return ""
-
-
-def out_of_tolerance(runs: Sequence[Run], expected: Mapping) -> list[str]:
-    """Return one sentence for each metric of `{stage: {metric: {value, tolerance}}}` that is missing or too far off."""
-    found = []
-    for stage, metrics in expected.items():
-        artifact = Run(stage, runs[0].config, runs[0].seed, runs[0].settings).artifact
-        for metric, want in metrics.items():
-            got = artifact.metrics.get(metric) if artifact else None
-            if got is None or not abs(got - want["value"]) <= want["tolerance"]:
-                found.append(f"{stage} {metric} is {'missing' if got is None else f'{got:.6g}'}, "
-                             f"expected {want['value']:.6g} within {want['tolerance']:.6g}")
-    return found
-
-
-def refresh_expected(path: Path, runs: Sequence[Run], expected: Mapping) -> None:
-    """Write the runs' values of the expected metrics into `path`; tolerances stay, and what was not measured."""
-    values = {}
-    for stage, metrics in expected.items():
-        artifact = Run(stage, runs[0].config, runs[0].seed, runs[0].settings).artifact
-        found = artifact.metrics if artifact else {}
-        values[stage] = {name: want | {"value": found.get(name, want["value"])} for name, want in metrics.items()}
-    write_whole(path, json.dumps(values, indent=2) + "\n")
-
-
-def read_expected(path: Path) -> dict:
-    """Return a file of expected metrics, checked."""
-    try:
-        expected = json.loads(path.read_text(encoding="utf-8"))
-        unknown = set(expected) - set(STAGES)
-        for stage, metrics in expected.items():
-            for metric, want in metrics.items():
-                check_numbers(want, f"{stage} {metric}")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise NpkitError(f"cannot read expected metrics from {path}: {type(error).__name__}: {shorten(str(error))}; "
-                         "written {stage: {metric: {value, tolerance}}}") from None
-    if unknown:
-        raise NpkitError(f"{path} has metrics of stage {min(unknown)!r}; known: {', '.join(STAGES)}")
-    return expected
-
-
-def check_numbers(want: Mapping, metric: str) -> None:
-    """Raise if value and tolerance of an expected metric are not finite numbers, or the tolerance is below 0."""
-    for name, least in (("value", -math.inf), ("tolerance", 0)):
-        if type(want[name]) not in (int, float) or not math.isfinite(want[name]) or want[name] < least:
-            raise ValueError(f"{metric} needs a number as its {name}, got {want[name]!r}")
 
 
 # 4. Files ------------------------------------------------------------------------------------------------------------
