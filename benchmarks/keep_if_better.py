@@ -35,7 +35,7 @@ def gains(found: Sequence[Optimized], scorer: Scorer, judge: str, seeds: Sequenc
     """Return the gain (prompts, seeds) of each optimised prompt over the plain one."""
     rows = []
     for each in found:
-        scores, _ = scores_by_seed(scorer, each.prompt, [each.prompt, each.written], seeds)
+        scores, _ = scores_by_seed(scorer, each.prompt, [each.prompt, each.written], seeds, [judge])
         rows.append(scores[judge][1] - scores[judge][0])
     return np.array(rows)
 

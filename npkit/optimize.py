@@ -65,7 +65,7 @@ class Decision:
     """Whether the user's own prompt was kept in place of the optimised one, and why.
 
     `gain` is that of the optimised prompt by the paid judge, over picture seeds that no training was paid on.
-    `rejected` is the optimised prompt where the user's own was kept, else "".
+    `rejected` is the optimised prompt where the user's own was kept in its place, else "".
     """
     kept: bool
     why: str
@@ -233,8 +233,14 @@ def keep_if_better(found: Sequence[Optimized], scorer: "Scorer", wishes: Wishes,
     `seeds` does. Where a judge fails there is no decision, and the prompt is refused.
     """
     from npkit.findings.ledger import gain_over_prefix
+    from npkit.findings.stats import Interval
     answers: list[Optimized | Refused] = []
     for each in found:
+        if each.optimized == each.prompt:
+            nothing = Interval(0.0, 0.0, 0.0, len(seeds))
+            answers.append(replace(each, decision=Decision(True, "the policy added nothing", paid_name(weights),
+                                                           nothing, min_gain)))
+            continue
         try:
             gain = gain_over_prefix(scorer, each.prompt, each.optimized, weights, seeds)
         except NpkitError as error:
@@ -254,7 +260,7 @@ def decide(found: Optimized, gain: "Interval", min_gain: float, judge: str, wish
     from npkit.findings.ledger import readable
     why = f"{judge} gains {readable(gain)} over {gain.n} pictures, {'' if gain.low > min_gain else 'not '}above "
     decision = Decision(False, f"{why}{min_gain:g}", judge, gain, min_gain)
-    if gain.low > min_gain or found.optimized == found.prompt:
+    if gain.low > min_gain:
         return replace(found, decision=decision)
     demanded = certify(replace(wishes, seed=None)(found.prompt), found.prompt, found.prompt).clauses
     if lacking := [clause.category for clause in demanded if not clause.holds]:

@@ -98,8 +98,3 @@ def painting_options(folder: Path) -> list[str]:
                 f"judges.aesthetic.head={save_head(folder / 'head.safetensors')}"]
     settings += [f"judges.{judge}.model={clip}" for judge in ("pickscore", "aesthetic", "heldout")]
     return [word for setting in settings for word in ("--set", setting)] + ["--max-new-tokens", "12"]
-
-
-def unsure_without_moody(prompts: list[str]) -> list[float]:
-    """A judge of texts that gives no number to a prompt that has "bokeh" and lacks "moody"."""
-    return [float("nan") if "bokeh" in prompt and "moody" not in prompt else 1.0 for prompt in prompts]

@@ -284,8 +284,8 @@ def describe(found: "Optimized") -> str:
         words = words if clause.holds else "NOT SATISFIED"
         lines.append(f"  {clause.category:<12} {words}{origin}{price} (any of: {', '.join(clause.any_of)})")
     if found.decision:
-        lines.insert(1, f"  {'kept' if found.decision.kept else 'better':<12} {found.decision.why}")
-        lines[2:2] = [f"  {'rejected':<12} {found.decision.rejected}"] if found.decision.kept else []
+        lines.insert(1, f"  {'kept your own' if found.decision.kept else 'optimised':<12} {found.decision.why}")
+        lines[2:2] = [f"  {'rejected':<12} {found.decision.rejected}"] if found.decision.rejected else []
     return "\n".join(lines + [
         f"  {'excluded':<12} {phrase!r} is {'PRESENT' if phrase in found.certificate.violations else 'absent'}"
         for phrase in found.certificate.excluded])
