@@ -83,7 +83,8 @@ def split_table(prompts: pd.DataFrame) -> pd.DataFrame:
 def contrast_table(artifact: Artifact) -> pd.DataFrame:
     """Return pairs of variants down, judges across, "difference [low, high]" in each cell."""
     rows = artifact.table("contrasts")
-    cells = [f"{row.difference:+.2f} [{row.low:.2f}, {row.high:.2f}]" for row in rows.itertuples()]
+    numbers = rows[["difference", "low", "high"]].round(2) + 0.0  # no "-0.00"
+    cells = ["{:+.2f} [{:.2f}, {:.2f}]".format(*row) for row in numbers.itertuples(index=False)]
     wide = rows.assign(cell=cells).pivot(index="contrast", columns="judge", values="cell")
     return wide.loc[rows["contrast"].unique(), rows["judge"].unique()].rename_axis(None).rename_axis(None, axis=1)
 

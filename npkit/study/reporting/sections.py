@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NUMBER = r"[+-]?\d[\d.,]*(?:e[+-]?\d+)?%?"
 INTERVAL_CELL = re.compile(rf"<td>({NUMBER}) \[({NUMBER}), ({NUMBER})\]</td>")
-NUMBER_CELL = re.compile(rf"<td>({NUMBER})</td>")
+NUMBER_CELL = re.compile(rf"<td>({NUMBER}|-)</td>")
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -75,9 +75,8 @@ def lesson_section(run: Run, folder: Path) -> dict[str, object]:
         "examples": typeset(found, index=False) if artifact and (found := examples_of(run)) is not None else None,
         "facts": facts(run, content if copy.exists() else None),
         "command": run.command(run.stage),
-        "settings": settings_table(artifact.manifest["config"]) if artifact else None,
-        "metrics": typeset(pd.DataFrame({"metric": list(artifact.metrics), "value": list(artifact.metrics.values())}),
-                           index=False) if artifact else None}
+        "settings": settings_of(artifact.manifest["config"]) if artifact else [],
+        "metrics": [(name, minus(f"{value:,.6g}")) for name, value in artifact.metrics.items()] if artifact else []}
 
 
 def figures_of(run: Run, words: Mapping[str, str]) -> list[Picture]:
@@ -117,13 +116,11 @@ def pairs(names: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in names.items())
 
 
-def settings_table(config: Mapping[str, object]) -> Table | None:
-    """Return the settings of a stage as they stand in its manifest, a row each; None where it has none."""
+def settings_of(config: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Return the settings of a stage as they stand in its manifest, with their values as texts."""
     rows = [(f"{section}.{name}", value) for section, part in config.items()
             for entry in (part if isinstance(part, list) else [part]) for name, value in named(section, entry)]
-    frame = pd.DataFrame([(name, json.dumps(value) if not isinstance(value, str) else value or "(empty)")
-                          for name, value in rows], columns=["setting", "value"])
-    return typeset(frame, index=False) if rows else None
+    return [(name, json.dumps(value) if not isinstance(value, str) else value or "(empty)") for name, value in rows]
 
 
 def named(section: str, entry: Mapping[str, object]) -> list[tuple[str, object]]:
