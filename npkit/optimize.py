@@ -1,6 +1,7 @@
 """Optimise: one prompt, or many, in; the optimised prompt, its certificate, both pictures and their scores out."""
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -222,7 +223,21 @@ def with_ledgers(found: Sequence[Optimized], scorer: "Scorer", profile: Profile,
     """Return `found`, each with the ledger of what the policy wrote, whether it was kept or not."""
     from npkit.findings.ledger import make_ledger
     words = keywords.load(profile.neurologic.keywords)
-    return [replace(each, ledger=make_ledger(scorer, each.prompt, each.written, words, seeds)) for each in found]
+    explained = []
+    for each in found:
+        with forgetting(scorer):
+            explained.append(replace(each, ledger=make_ledger(scorer, each.prompt, each.written, words, seeds)))
+    return explained
+
+
+@contextmanager
+def forgetting(scorer: "Scorer") -> Iterator[None]:
+    """Let the scorer keep no picture beyond the block: those of many prompts from many seeds would fill the memory."""
+    kept = dict(scorer.kept)
+    try:
+        yield
+    finally:
+        scorer.kept = kept
 
 
 def keep_if_better(found: Sequence[Optimized], scorer: "Scorer", wishes: Wishes, weights: Mapping[str, float], *,
@@ -232,7 +247,7 @@ def keep_if_better(found: Sequence[Optimized], scorer: "Scorer", wishes: Wishes,
     `weights` are those of the paid judges. The gain lies above where its whole 95 % interval over the pictures of
     `seeds` does. Where a judge fails there is no decision, and the prompt is refused.
     """
-    from npkit.findings.ledger import gain_over_prefix
+    from npkit.findings.ledger import gain_over_prefix, paid_name
     from npkit.findings.stats import Interval
     answers: list[Optimized | Refused] = []
     for each in found:
@@ -242,7 +257,8 @@ def keep_if_better(found: Sequence[Optimized], scorer: "Scorer", wishes: Wishes,
                                                            nothing, min_gain)))
             continue
         try:
-            gain = gain_over_prefix(scorer, each.prompt, each.optimized, weights, seeds)
+            with forgetting(scorer):
+                gain = gain_over_prefix(scorer, each.prompt, each.optimized, weights, seeds)
         except NpkitError as error:
             answers.append(Refused(each.prompt, f"whether the optimised prompt is better cannot be said: {error}",
                                    each.typed))
@@ -268,12 +284,6 @@ def decide(found: Optimized, gain: "Interval", min_gain: float, judge: str, wish
         return replace(found, decision=replace(decision, why=but))
     return replace(found, optimized=found.prompt, certificate=certify(wishes(found.prompt), found.prompt, found.prompt),
                    logprob=None, prices=None, decision=replace(decision, kept=True, rejected=found.optimized))
-
-
-def paid_name(weights: Mapping[str, float]) -> str:
-    """Return the name of the paid judge, or the sum of several, weighed."""
-    return next(iter(weights)) if len(weights) == 1 else " + ".join(f"{weight:g} {name}"
-                                                                    for name, weight in weights.items())
 
 
 def measuring_seeds(seed: int, num_pictures: int | None) -> list[int]:

@@ -13,7 +13,7 @@ from PIL import Image
 from npkit.__main__ import main
 from npkit.findings.stats import Interval
 from npkit.neurologic import certify
-from npkit.optimize import Optimized, decide
+from npkit.optimize import Optimized, decide, with_ledgers, with_scores
 from npkit.scoring.cache import ScoreCache
 from npkit.scoring.rewards import Scorer
 from npkit.study.profiles import load_profile
@@ -161,6 +161,14 @@ def test_a_decision_in_words_with_ledger_and_pictures_of_what_was_rejected(optio
     assert re.fullmatch(r"  kept your own pickscore gains .* over 2 pictures, not above 100", kept)
     assert "\nledger of 'a fox, bokeh, moody'\n" in printed and "(+0.000)" in printed
     assert (tmp_path / "a-ledger.png").exists()
+
+
+def test_pictures_of_many_seeds_are_not_kept(options, talkative):
+    scorer = Scorer(Painter(), {"pickscore": Watcher("a")}, ScoreCache(), keep_pictures=True)
+    found = [Optimized("a fox", "a fox, moody", None, -1.0)]
+    with_scores(found, scorer, 0)
+    with_ledgers(found, scorer, load_profile("tiny"), range(3))
+    assert list(scorer.kept) == [("a fox", 0), ("a fox, moody", 0)]
 
 
 def test_a_policy_that_adds_nothing_is_not_painted(options, judges, capsys):

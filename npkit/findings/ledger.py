@@ -137,6 +137,12 @@ def gain_over_prefix(scorer: "Scorer", prefix: str, prompt: str, weights: Mappin
     return mean_over_pictures(sum(weight * (scores[judge][1] - scores[judge][0]) for judge, weight in weights.items()))
 
 
+def paid_name(weights: Mapping[str, float]) -> str:
+    """Return the name of the paid judge, or the sum of several, weighed."""
+    return next(iter(weights)) if len(weights) == 1 else " + ".join(f"{weight:g} {name}"
+                                                                    for name, weight in weights.items())
+
+
 def mean_over_pictures(differences: ArrayLike, level: float = 0.95) -> Interval:
     """Return the mean of one number a picture seed with its interval by Student's t; raise for fewer than two."""
     values = np.asarray(differences, dtype=float)
