@@ -197,9 +197,9 @@ def test_answers_follow_the_numbers():
         "(+0.10 [\N{MINUS SIGN}0.10, 0.30]).")
 
 
-def test_every_stage_has_a_question_and_an_answer():
+def test_every_question_has_an_answer():
     from npkit.study.reporting.answers import ANSWERS, QUESTIONS
-    assert set(QUESTIONS) == set(ANSWERS) == set(STAGES)
+    assert set(QUESTIONS) == set(ANSWERS) <= set(STAGES)  # a stage without has its first metrics
 
 
 def test_captions_are_the_lessons_own():

@@ -26,9 +26,14 @@ def answer(run: Run) -> str:
         since = f" (changed since the last: {', '.join(changed[:3])})" if changed else ""
         return f"Not run yet{since}: {run.command(run.stage)}"
     try:
-        return ANSWERS[run.stage](run.artifact.metrics, run)
+        return ANSWERS.get(run.stage, first_metrics)(run.artifact.metrics, run)
     except KeyError as error:
         return f"No answer: the artifact has no metric {error}; npkit run makes it anew where the lesson has changed."
+
+
+def first_metrics(metrics: Metrics, run: Run, count: int = 3) -> str:
+    """Return the first metrics of a stage that has no sentence of its own."""
+    return "; ".join(f"{name} {value:,.6g}" for name, value in list(metrics.items())[:count]) or "It has no metrics."
 
 
 def about_glyphworld(metrics: Metrics, run: Run) -> str:
