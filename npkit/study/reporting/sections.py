@@ -69,7 +69,8 @@ def lesson_section(run: Run, folder: Path) -> dict[str, object]:
     artifact, title = run.artifact, lesson(content)[0] if content else notebook
     return {
         "stage": run.stage, "number": int(notebook[:2]), "title": title,
-        "question": QUESTIONS.get(run.stage, notebook.replace("_", " ")), "answer": answer(run), "page": f"{notebook}.html" if copy.exists() else "",
+        "question": QUESTIONS.get(run.stage, notebook.replace("_", " ")), "answer": answer(run),
+        "page": f"{notebook}.html" if copy.exists() else "",
         "tables": [typeset(frame, caption) for caption, frame in tables_of(run)] if artifact else [],
         "figures": figures_of(run, captions(content) if content else {}) if artifact or copy.exists() else [],
         "examples": typeset(found, index=False) if artifact and (found := examples_of(run)) is not None else None,
