@@ -1,12 +1,12 @@
 """Optimise: one prompt, or many, in; the optimised prompt, its certificate, both pictures and their scores out."""
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from npkit.errors import ClausesTooLong, MissingArtifact, NpkitError
 from npkit.neurologic import Certificate, Constraints, certify, prices
@@ -14,11 +14,15 @@ from npkit.neurologic.published import decode_as_set
 from npkit.study.artifacts import Run
 from npkit.study.contents import user_path
 from npkit.study.profiles import Profile
+from npkit.text import keywords
 from npkit.text.policy import Policy, encode_prefixes, encode_with_room, load_policy
-from npkit.wishes import tidied
+from npkit.wishes import Wishes, tidied
 
-if TYPE_CHECKING:
-    from npkit.scoring.rewards import Scorer  # imports diffusers: seconds that a prompt without pictures need not wait
+if TYPE_CHECKING:  # these import diffusers, scipy and pandas: seconds that a prompt without pictures need not wait
+    from npkit.figures.base import Figure
+    from npkit.findings.ledger import Ledger
+    from npkit.findings.stats import Interval
+    from npkit.scoring.rewards import Scorer
 
 PICTURES_AT_ONCE = 2  # a prompt's and the optimised one's; a part of the cache's keys, like the batch of a study
 MAX_ROWS = 24  # of a sheet: a WebP file is at most 16,383 pixels high
@@ -34,18 +38,48 @@ class Optimized:
     prompt: str
     optimized: str
     certificate: Certificate
-    logprob: float
+    logprob: float | None  # None where the user's own prompt was kept: nothing was written
     prices: Sequence[float] | None = None  # of each clause, in nats
     scores: Mapping[str, Mapping[str, float]] | None = None  # by judge, then "prompt" and "optimized"
     typed: str = ""
+    decision: "Decision | None" = None  # of keep-if-better
+    ledger: "Ledger | None" = None
+
+    @property
+    def written(self) -> str:
+        """What the policy wrote, whether it was kept or not."""
+        return self.decision.rejected or self.optimized if self.decision else self.optimized
 
     def to_dict(self) -> dict:
         """Return the JSON object of the command line."""
         found = self.certificate.to_dict()
         for clause, price in zip(found["clauses"], self.prices or ()):
             clause["price"] = round(price, 4)
-        return {**as_typed(self), "optimized": self.optimized, **found, "logprob": round(self.logprob, 4),
-                "scores": self.scores}
+        logprob = None if self.logprob is None else round(self.logprob, 4)
+        more = {name: part.to_dict() for name, part in (("decision", self.decision), ("ledger", self.ledger)) if part}
+        return {**as_typed(self), "optimized": self.optimized, **found, "logprob": logprob, "scores": self.scores,
+                **more}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether the user's own prompt was kept in place of the optimised one, and why.
+
+    `gain` is that of the optimised prompt by the paid judge, over picture seeds that no training was paid on.
+    `rejected` is the optimised prompt where the user's own was kept in its place, else "".
+    """
+    kept: bool
+    why: str
+    judge: str
+    gain: "Interval"
+    min_gain: float
+    rejected: str = ""
+
+    def to_dict(self) -> dict:
+        """Return the decision as JSON types."""
+        from npkit.findings.ledger import interval_as_json
+        return {"kept": self.kept, "why": self.why, "judge": self.judge, "gain": interval_as_json(self.gain),
+                "min_gain": self.min_gain, "rejected": self.rejected or None}
 
 
 @dataclass(frozen=True)
@@ -184,6 +218,84 @@ def with_scores(found: Sequence[Optimized], scorer: "Scorer", seed: int) -> list
                                   for judge, values in rounded.items()}) for row, each in enumerate(found)]
 
 
+def with_ledgers(found: Sequence[Optimized], scorer: "Scorer", profile: Profile, seeds: Sequence[int]
+                 ) -> list[Optimized]:
+    """Return `found`, each with the ledger of what the policy wrote, whether it was kept or not."""
+    from npkit.findings.ledger import make_ledger
+    words = keywords.load(profile.neurologic.keywords)
+    explained = []
+    for each in found:
+        with forgetting(scorer):
+            explained.append(replace(each, ledger=make_ledger(scorer, each.prompt, each.written, words, seeds)))
+    return explained
+
+
+@contextmanager
+def forgetting(scorer: "Scorer") -> Iterator[None]:
+    """Let the scorer keep no picture beyond the block: those of many prompts from many seeds would fill the memory."""
+    kept = dict(scorer.kept)
+    try:
+        yield
+    finally:
+        scorer.kept = kept
+
+
+def keep_if_better(found: Sequence[Optimized], scorer: "Scorer", wishes: Wishes, weights: Mapping[str, float], *,
+                   min_gain: float, seeds: Sequence[int]) -> list[Optimized | Refused]:
+    """Return `found`, with the user's own prompt where the gain by the paid judge does not lie above `min_gain`.
+
+    `weights` are those of the paid judges. The gain lies above where its whole 95 % interval over the pictures of
+    `seeds` does. Where a judge fails there is no decision, and the prompt is refused.
+    """
+    from npkit.findings.ledger import gain_over_prefix, paid_name
+    from npkit.findings.stats import Interval
+    answers: list[Optimized | Refused] = []
+    for each in found:
+        if each.optimized == each.prompt:
+            nothing = Interval(0.0, 0.0, 0.0, len(seeds))
+            answers.append(replace(each, decision=Decision(True, "the policy added nothing", paid_name(weights),
+                                                           nothing, min_gain)))
+            continue
+        try:
+            with forgetting(scorer):
+                gain = gain_over_prefix(scorer, each.prompt, each.optimized, weights, seeds)
+        except NpkitError as error:
+            answers.append(Refused(each.prompt, f"whether the optimised prompt is better cannot be said: {error}",
+                                   each.typed))
+        else:
+            answers.append(decide(each, gain, min_gain, paid_name(weights), wishes))
+    return answers
+
+
+def decide(found: Optimized, gain: "Interval", min_gain: float, judge: str, wishes: Wishes) -> Optimized:
+    """Return an optimised prompt, or the user's own, with the decision.
+
+    A prompt that lacks a phrase which the user demanded is not gone back to; default clauses bind nobody. Of a prompt
+    that is kept, the certificate says which clauses it happens to meet.
+    """
+    from npkit.findings.ledger import readable
+    why = f"{judge} gains {readable(gain)} over {gain.n} pictures, {'' if gain.low > min_gain else 'not '}above "
+    decision = Decision(False, f"{why}{min_gain:g}", judge, gain, min_gain)
+    if gain.low > min_gain:
+        return replace(found, decision=decision)
+    demanded = certify(replace(wishes, seed=None)(found.prompt), found.prompt, found.prompt).clauses
+    if lacking := [clause.category for clause in demanded if not clause.holds]:
+        but = f"{decision.why}; but your own prompt lacks what you demanded ({', '.join(lacking)})"
+        return replace(found, decision=replace(decision, why=but))
+    return replace(found, optimized=found.prompt, certificate=certify(wishes(found.prompt), found.prompt, found.prompt),
+                   logprob=None, prices=None, decision=replace(decision, kept=True, rejected=found.optimized))
+
+
+def measuring_seeds(seed: int, num_pictures: int | None) -> list[int]:
+    """Return the picture seeds of ledgers and decisions, as evaluation's far from those that PPO was paid on.
+
+    A policy may have learnt what the noise of its own pictures likes.
+    """
+    from npkit.findings.evaluation import picture_seeds  # it imports datasets, which takes a second
+    from npkit.findings.ledger import NUM_PICTURES
+    return picture_seeds(seed, num_pictures or NUM_PICTURES)
+
+
 def num_truncated(found: Sequence[Optimized], scorer: "Scorer") -> int:
     """Return how many of the prompts and optimised prompts the text encoder cannot read to the end."""
     model = scorer.image_model
@@ -191,8 +303,11 @@ def num_truncated(found: Sequence[Optimized], scorer: "Scorer") -> int:
     return sum(length > model.max_tokens for length in model.num_tokens(texts))
 
 
-def check_out(out: str, num_prompts: int = 1) -> Path:
-    """Return the path of the picture, or raise before any work if nothing could be written there."""
+def check_out(out: str, num_prompts: int = 1, explain: bool = False) -> Path:
+    """Return the path of the picture, or raise before any work if nothing could be written there.
+
+    With `explain` the same goes for the pictures of the ledger beside it.
+    """
     if num_prompts > MAX_ROWS:
         raise NpkitError(f"--out shows at most {MAX_ROWS} prompts, standard input holds {num_prompts}: --scores takes "
                          "any number")
@@ -201,6 +316,9 @@ def check_out(out: str, num_prompts: int = 1) -> Path:
         raise NpkitError(f"--out {out!r} names no picture: end it in {', '.join(PICTURE_FORMATS)}")
     if not can_be_written(path):
         raise NpkitError(f"--out {out!r} cannot be written: name a file in a folder that exists")
+    if explain and not can_be_written(strip_path(path)):
+        raise NpkitError(f"--out {out!r} with --explain writes {strip_path(path).name} beside it, which cannot be "
+                         "written")
     return path
 
 
@@ -217,10 +335,55 @@ def can_be_written(path: Path) -> bool:
 
 def save_pictures(found: Sequence[Optimized], scorer: "Scorer", seed: int, out: Path, profile: str) -> None:
     """Write a picture with a row a prompt: its picture, the optimised one's, and under each what was painted."""
-    from npkit.figures import note_profile, picture_sheet
-    titles = [text for each in found for text in (each.prompt, each.optimized)]
-    pictures: Tensor = scorer.pictures(titles, seed)
-    sheet = picture_sheet(list(pictures), titles, 2, column_titles=("prompt", "optimized"), size=3.2)
+    from npkit.figures import picture_sheet
+    texts = [text for each in found for text in (each.prompt, each.written)]
+    titles = [text for each in found for text in (each.prompt, rejected_or_not(each))]
+    save_sheet(picture_sheet(list(scorer.pictures(texts, seed)), titles, 2, column_titles=("prompt", "optimized"),
+                             size=3.2), out, profile)
+
+
+def rejected_or_not(found: Optimized) -> str:
+    """Return what the policy wrote as the words under its picture, which say so where it was rejected."""
+    return f"rejected: {found.written}" if found.decision and found.decision.kept else found.written
+
+
+def save_strips(found: Sequence[Optimized], scorer: "Scorer", seed: int, out: Path, profile: Profile) -> bool:
+    """Write a picture with a row a prompt: its picture, the optimised one's, and that without each modifier.
+
+    Under each of those stands the gain of its modifier by the paid judge. Prompts without modifiers have no row; where
+    none has one, nothing is written. Returns whether something was.
+    """
+    from npkit.figures import picture_sheet
+    strips = [strip(each, profile) for each in found if each.ledger.entries]
+    if not strips:
+        return False
+    columns = max(map(len, strips))
+    cells = [cell for row in strips for cell in row + [None] * (columns - len(row))]
+    pictures = iter(scorer.pictures([cell[0] for cell in cells if cell], seed))
+    sheet = picture_sheet([next(pictures) if cell else None for cell in cells],
+                          [cell[1] if cell else "" for cell in cells], columns, column_titles=("prompt", "optimized"))
+    save_sheet(sheet, out, profile.name)
+    return True
+
+
+def strip(found: Optimized, profile: Profile) -> list[tuple[str, str]]:
+    """Return what is painted for one ledger, and the words under each picture."""
+    from npkit.findings.ledger import readable
+    judges = [judge for judge in profile.ppo.weights if judge in found.ledger.total]
+    return [(found.prompt, found.prompt), (found.written, rejected_or_not(found)),
+            *((entry.without, ", ".join([f"without {entry.modifier.label}", *(
+                f"which bought {readable(entry.gains[judge])} by {judge}" for judge in judges)]))
+              for entry in found.ledger.entries)]
+
+
+def strip_path(out: Path) -> Path:
+    """Return where the ledger's pictures go: beside the picture, `castle-ledger.png` for `castle.png`."""
+    return out.with_name(f"{out.stem}-ledger{out.suffix}")
+
+
+def save_sheet(sheet: "Figure", out: Path, profile: str) -> None:
+    """Write a sheet of pictures, whole or not at all."""
+    from npkit.figures import note_profile
     draft = out.with_name(f".npkit.{os.getpid()}")  # shorter than any name that the disk took
     try:
         note_profile(sheet, profile).savefig(draft, format=PICTURE_FORMATS[out.suffix.lower()], dpi=150,

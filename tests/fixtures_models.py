@@ -7,6 +7,9 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from npkit.study.profiles import PolicyConfig
+from npkit.text.policy import build_policy, save_policy
+
 TEXTS = ["a castle tower, oil painting, golden hour", "a snowman, pixel art, sharp focus", "a cat by van gogh"]
 TEXT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
         "max_position_embeddings": 24}
@@ -78,3 +81,20 @@ def save_head(path: Path) -> Path:
     else:
         torch.save(head_state(), path)
     return path
+
+
+def save_random_policy(folder: Path) -> str:
+    """Write a small policy with random weights; return its folder as an option names it."""
+    sizes = PolicyConfig(num_layers=1, hidden_size=16, vocab_size=330, max_prompt_tokens=192)
+    texts = ["a castle tower, pixel art, moody, highly detailed", "a fox, oil painting, greg rutkowski, close up"] * 5
+    save_policy(*build_policy(sizes, texts, seed=0), folder)
+    return str(folder)
+
+
+def painting_options(folder: Path) -> list[str]:
+    """Write an image model and judges with random weights; return the options that let `optimize` use them."""
+    painter, clip = save_pipeline(folder / "diffusion"), save_clip(folder / "clip", size=32)
+    settings = [f"images.model={painter}", "images.height=96", "images.width=96", "images.num_inference_steps=1",
+                f"judges.aesthetic.head={save_head(folder / 'head.safetensors')}"]
+    settings += [f"judges.{judge}.model={clip}" for judge in ("pickscore", "aesthetic", "heldout")]
+    return [word for setting in settings for word in ("--set", setting)] + ["--max-new-tokens", "12"]

@@ -51,7 +51,8 @@ def test_no_path_or_address_of_a_machine(name):
 def test_what_the_package_reads_is_shipped():
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["npkit"]
     shipped = {path for pattern in patterns for path in (ROOT / "npkit").glob(pattern) if path.is_file()}
-    needed = {path for suffix in ("*.toml", "*.safetensors", "*.json") for path in (ROOT / "npkit").rglob(suffix)}
+    read = ("*.toml", "*.safetensors", "*.json", "*.j2", "*.css")
+    needed = {path for suffix in read for path in (ROOT / "npkit").rglob(suffix)}
     assert needed
     assert needed <= shipped
 

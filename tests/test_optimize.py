@@ -18,21 +18,16 @@ from npkit.glyphworld.corpus import generate
 from npkit.neurologic import Constraints, any_of, certify, decode
 from npkit.optimize import Optimized, Refused, optimize, optimize_each
 from npkit.scoring.images import ImageModel
-from npkit.study.profiles import PolicyConfig, load_profile
+from npkit.study.profiles import load_profile
 from npkit.text.characters import tidy
-from npkit.text.policy import build_policy, fits, load_policy, save_policy, train_tokenizer
+from npkit.text.policy import fits, load_policy, train_tokenizer
 from npkit.wishes import read_wishes, tidied
-
-TEXTS = ["a castle tower, pixel art, moody, highly detailed", "a fox, oil painting, greg rutkowski, close up"] * 5
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with a small random policy."""
-    folder = tmp_path_factory.mktemp("policy")
-    sizes = PolicyConfig(num_layers=1, hidden_size=16, vocab_size=330, max_prompt_tokens=192)
-    save_policy(*build_policy(sizes, TEXTS, seed=0), folder)
-    return str(folder)
+    return fixtures.save_random_policy(tmp_path_factory.mktemp("policy"))
 
 
 def command(folder, *words):
@@ -285,13 +280,7 @@ def test_every_default_clause_is_met_by_any_policy(folder):
 @pytest.fixture(scope="module")
 def painting(tmp_path_factory):
     """The options that let `optimize` paint and judge with small random models."""
-    folder = tmp_path_factory.mktemp("models")
-    models = fixtures.save_pipeline(folder / "diffusion"), fixtures.save_clip(folder / "clip", size=32)
-    head = fixtures.save_head(folder / "head.safetensors")
-    settings = [f"images.model={models[0]}", "images.height=96", "images.width=96", "images.num_inference_steps=1",
-                f"judges.aesthetic.head={head}"]
-    settings += [f"judges.{judge}.model={models[1]}" for judge in ("pickscore", "aesthetic", "heldout")]
-    return [word for setting in settings for word in ("--set", setting)] + ["--max-new-tokens", "12"]
+    return fixtures.painting_options(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

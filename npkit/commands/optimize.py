@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 from npkit.commands.options import Parser, add_profile, add_verb, importing, whole_number
 from npkit.errors import NpkitError
+from npkit.numbers import read_number
 from npkit.text.keywords import CATEGORIES
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from npkit.optimize import Optimized, Refused
     from npkit.scoring.rewards import Scorer
     from npkit.study.artifacts import Run
@@ -26,6 +29,8 @@ Of standard input every line answers for itself: one that cannot be taken (empty
 in its place with --json and on standard error without; the others are decoded, and the exit code is 1.
 With --json, "prompt" is the prompt as the policy reads it: tidied, without what cannot be seen; where that is another
 text than the one that was typed, "typed" has that.
+--explain says what each added modifier bought: it is left out, and the pictures with it and without it are compared.
+--min-gain X gives your own prompt back where the optimised one's gain by the paid judge does not lie above X.
 """
 
 
@@ -46,6 +51,14 @@ def add(verbs) -> None:
     verb.add_argument("--out", metavar="FILE", help="save both pictures side by side (.png, .jpg or .webp), and score "
                                                     "them")
     verb.add_argument("--scores", action="store_true", help="score both pictures")
+    verb.add_argument("--explain", action="store_true",
+                      help="the ledger: what each added modifier bought, by every judge; with --out castle.png also "
+                           "castle-ledger.png")
+    verb.add_argument("--min-gain", type=number, metavar="X",
+                      help="keep your own prompt unless the interval of the gain lies above X, such as 0 (default: "
+                           "never keep it)")
+    verb.add_argument("--pictures", type=whole_number, metavar="N",
+                      help="picture seeds behind an interval of --explain and --min-gain (default 8)")
     verb.add_argument("--json", action="store_true", help="one JSON object a prompt on standard output")
 
 
@@ -58,6 +71,14 @@ def add_wishes(verb: Parser) -> None:
                       help="a phrase that must occur, commas and all; repeated: each of them")
     verb.add_argument("--exclude", action="append", default=[], metavar="W,W", help="phrases that must not occur")
     verb.add_argument("--no-defaults", action="store_true", help="no default clause for the categories left open")
+
+
+def number(text: str) -> float:
+    """Return the number of an option."""
+    try:
+        return read_number(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def phrases(option: str, texts: Iterable[str]) -> list[str]:
@@ -107,7 +128,8 @@ def run(args: argparse.Namespace) -> int:
     lines = read_lines(sys.stdin.buffer.read()) if args.prompt == "-" else [args.prompt]
     if run.config.runtime.num_threads:  # a small policy: threads that share one prompt mostly wait for each other
         torch.set_num_threads(run.config.runtime.num_threads if len(lines) > 1 else 1)
-    out = engine.check_out(args.out, len(lines)) if args.out is not None else None
+    out = engine.check_out(args.out, len(lines), args.explain) if args.out is not None else None
+    check_pictures(args)
     wishes = wishes_of(args, run)
     policy = engine.trained_policy(study, args.policy)
     answer = engine.optimize_each if args.prompt == "-" else engine.optimize
@@ -115,8 +137,33 @@ def run(args: argparse.Namespace) -> int:
     answers = engine.map_those(str, partial(answer, **options, advice=advice_on_defaults(args)), lines)
     if args.prices:
         answers = engine.map_those(engine.Optimized, partial(engine.with_prices, **options), answers)
-    show(answers, args, run, out)
-    return 1 if any(isinstance(each, engine.Refused) for each in answers) else 0
+    scorer = None
+    if args.min_gain is not None and any(isinstance(each, engine.Optimized) for each in answers):
+        scorer = engine.load_scorer(run.config, run.device)
+        answers = decided(answers, args, run, wishes, scorer)
+    failed = show(answers, args, run, out, scorer)
+    return 1 if failed or any(isinstance(each, engine.Refused) for each in answers) else 0
+
+
+def decided(answers: Sequence["Optimized | Refused"], args: argparse.Namespace, run: "Run", wishes: "Wishes",
+            scorer: "Scorer") -> list["Optimized | Refused"]:
+    """Return the answers, each with the user's own prompt where the optimised one is not better (`--min-gain`)."""
+    from npkit import optimize as engine
+    keep = partial(engine.keep_if_better, scorer=scorer, wishes=wishes, weights=run.config.ppo.weights,
+                   min_gain=args.min_gain, seeds=engine.measuring_seeds(args.seed, args.pictures))
+    answers = engine.map_those(engine.Optimized, keep, answers)
+    if args.prompt != "-" and isinstance(answers[0], engine.Refused):
+        raise NpkitError(answers[0].error)
+    return answers
+
+
+def check_pictures(args: argparse.Namespace) -> None:
+    """Raise where the number of pictures is too small for an interval, or none is asked for."""
+    if args.pictures is not None and not (args.explain or args.min_gain is not None):
+        raise NpkitError("--pictures says how many pictures stand behind an interval: it goes with --explain or "
+                         "--min-gain")
+    if args.pictures is not None and args.pictures < 2:
+        raise NpkitError(f"--pictures is {args.pictures}: an interval needs at least 2 pictures of each prompt")
 
 
 def open_runs(args: argparse.Namespace) -> tuple["Run", "Run"]:
@@ -147,28 +194,65 @@ def read_lines(content: bytes) -> list["str | Refused"]:
 
 
 # 3. What is printed --------------------------------------------------------------------------------------------------
-def show(answers: Sequence["Optimized | Refused"], args: argparse.Namespace, run: "Run", out: Path | None) -> None:
-    """Print the answers, for people before any picture is tried; then score, and save, the pictures asked for."""
+def show(answers: Sequence["Optimized | Refused"], args: argparse.Namespace, run: "Run", out: Path | None,
+         scorer: "Scorer | None") -> bool:
+    """Print the answers, for people before any picture is tried; then score, explain and save what was asked for.
+
+    Returns whether a judge failed on a picture of a ledger.
+    """
     from npkit import optimize as engine
-    scorer, found = None, [each for each in answers if isinstance(each, engine.Optimized)]
+    found = [each for each in answers if isinstance(each, engine.Optimized)]
     if not args.json:
         print_words(answers)
     try:
-        if found and (out or args.scores):
-            scorer = engine.load_scorer(run.config, run.device)
-            found = engine.with_scores(found, scorer, args.seed)
+        if found and (out or args.scores or args.explain):
+            scorer = scorer or engine.load_scorer(run.config, run.device)
+            found = judged(found, args, run, scorer)
             answers = engine.map_those(engine.Optimized, lambda _: found, answers)
     finally:  # whatever becomes of the pictures, the prompts are printed
         if args.json:
             print_json(answers)
-    if scorer:
-        note_truncated(found, scorer)
-        if not args.json:
-            print_scores(found)
-            print_notes(scorer)
-        if out:
-            engine.save_pictures(found, scorer, args.seed, out, run.config.name)
-            print(f"npkit: saved {out}", file=sys.stderr)
+    if not found or not scorer:
+        return False
+    note_truncated(found, scorer)
+    if not args.json:
+        print_scores(found)
+        print_ledgers(found, list(run.config.ppo.weights))
+        print_notes(scorer)
+    for path in save(found, args, run, out, scorer) if out else ():
+        print(f"npkit: saved {path}", file=sys.stderr)
+    return tell_failed(answers, is_one=args.prompt != "-")
+
+
+def judged(found: list["Optimized"], args: argparse.Namespace, run: "Run", scorer: "Scorer") -> list["Optimized"]:
+    """Return the optimised prompts with their scores and ledgers, as far as they were asked for."""
+    from npkit import optimize as engine
+    if args.out is not None or args.scores:
+        found = engine.with_scores(found, scorer, args.seed)
+    if args.explain:
+        found = engine.with_ledgers(found, scorer, run.config, engine.measuring_seeds(args.seed, args.pictures))
+    return found
+
+
+def save(found: Sequence["Optimized"], args: argparse.Namespace, run: "Run", out: Path, scorer: "Scorer") -> list[Path]:
+    """Write the pictures, and with `--explain` those of the ledgers beside them; return the paths of what was written.
+
+    Of a ledger without modifiers there is no picture.
+    """
+    from npkit import optimize as engine
+    engine.save_pictures(found, scorer, args.seed, out, run.config.name)
+    beside = engine.strip_path(out)
+    has_strips = args.explain and engine.save_strips(found, scorer, args.seed, beside, run.config)
+    return [out, beside] if has_strips else [out]
+
+
+def tell_failed(answers: Sequence["Optimized | Refused"], is_one: bool) -> bool:
+    """Say on standard error which judges failed on a picture of which ledger; return whether any did."""
+    failed = [(number, sentence) for number, each in enumerate(answers, 1) if getattr(each, "ledger", None)
+              for sentence in each.ledger.failed.values()]
+    for number, sentence in failed:
+        print(f"npkit: {'' if is_one else f'line {number}: '}the ledger lacks a judge: {sentence}", file=sys.stderr)
+    return bool(failed)
 
 
 def print_json(answers: Sequence["Optimized | Refused"]) -> None:
@@ -199,6 +283,9 @@ def describe(found: "Optimized") -> str:
         words = repr(clause.satisfied_by) if clause.satisfied_by else "nothing, which it allows"
         words = words if clause.holds else "NOT SATISFIED"
         lines.append(f"  {clause.category:<12} {words}{origin}{price} (any of: {', '.join(clause.any_of)})")
+    if found.decision:
+        lines.insert(1, f"  {'kept your own' if found.decision.kept else 'optimised':<12} {found.decision.why}")
+        lines[2:2] = [f"  {'rejected':<12} {found.decision.rejected}"] if found.decision.rejected else []
     return "\n".join(lines + [
         f"  {'excluded':<12} {phrase!r} is {'PRESENT' if phrase in found.certificate.violations else 'absent'}"
         for phrase in found.certificate.excluded])
@@ -206,12 +293,31 @@ def describe(found: "Optimized") -> str:
 
 def print_scores(found: Sequence["Optimized"]) -> None:
     """Print every judge's scores of both pictures, under the plain prompt where there are several."""
-    for each in found:
+    for each in found if found[0].scores else ():
         if len(found) > 1:
             print(f"\nscores of {each.prompt!r}, plain -> optimised")
         for judge, score in each.scores.items():
             plain, optimized = score["prompt"], score["optimized"]
             print(f"  {judge:<12} {plain:.3f} -> {optimized:.3f} ({optimized - plain:+.3f})", flush=True)
+
+
+def print_ledgers(found: Sequence["Optimized"], paid: Sequence[str]) -> None:
+    """Print the ledger of each prompt that has one; `paid` are the judges that PPO was rewarded by."""
+    for each in found:
+        if each.ledger and not each.ledger.entries:
+            print(f"\nledger of {each.prompt!r}: the policy added no modifier", flush=True)
+        elif each.ledger:
+            table = each.ledger.table().rename(columns={judge: f"{judge} (paid)" for judge in paid})
+            print(f"\nledger of {each.written!r}\nwhat each modifier bought: the score with it minus the score without "
+                  f"it, mean of {len(each.ledger.seeds)} pictures [95 %]")
+            print(left_aligned(table), *(f"  ({note})" for note in each.ledger.notes), sep="\n", flush=True)
+
+
+def left_aligned(table: "DataFrame") -> str:
+    """Return a table of texts as lines, its columns aligned on the left."""
+    rows = [list(table), *table.itertuples(index=False)]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
 
 def print_notes(scorer: "Scorer") -> None:

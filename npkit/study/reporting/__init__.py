@@ -1,0 +1,1 @@
+"""Reporting: the parts of the report: lessons as pages, answers, examples, and the sections of the index."""
