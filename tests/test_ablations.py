@@ -147,12 +147,10 @@ def test_gains_and_differences_by_hand(toy):
     assert np.isnan(table.loc["paid", "one"]["p"]) and two["seeds"] == 3
 
 
-def test_holm_against_a_hand_example():
-    """Holm 1979: sorted p times 4, 3, 2, 1, never below the one before, at most 1."""
-    found = tables.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005, "one seed": math.nan})
-    assert found.pop("one seed") != found.get("a")
-    assert found == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
-    assert tables.holm({"a": 0.9, "b": 0.8}) == {"b": 1.0, "a": 1.0}
+def test_p_values_are_corrected_by_arm_and_a_single_seed_has_none():
+    found = tables.corrected({"a": 0.01, "one seed": math.nan, "b": 0.04})
+    assert math.isnan(found.pop("one seed")) and found == pytest.approx({"a": 0.02, "b": 0.04})
+    assert math.isnan(tables.p_value([1.0])) and tables.p_value([1.0, 1.0]) == 0 and tables.p_value([0, 0]) == 1
 
 
 def test_findings_name_what_is_clear(toy):

@@ -4,16 +4,17 @@ Every seed is a study of its own, with its corpus, prefixes, clauses and picture
 draws of all that varies, and Student's t over them covers all of it. Arms of one seed share their prefixes and picture
 seeds: a difference is taken prefix by prefix first, then averaged, then compared over the seeds.
 """
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import ttest_1samp
 
 from npkit.ablations.arms import Ablation
 from npkit.ablations.engine import Trial, rows_of, trials_of
 from npkit.errors import NpkitError
 from npkit.findings.across_seeds import mean_over_seeds, signed
+from npkit.findings.comparisons import holm
+from npkit.findings.intervals import one_level
 from npkit.study.artifacts import NOTEBOOKS
 
 OURS = NOTEBOOKS.parent / "figures"  # the committed tables of our own runs
@@ -43,7 +44,7 @@ def gain_table(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
     for judge in judges_of(rows):
         means = seed_means(rows, judge)
         others = means.sub(means[baseline], axis=0) if baseline in means else means * np.nan
-        p = holm({arm: p_value(others[arm].dropna()) for arm in means if arm != baseline})
+        p = corrected({arm: p_value(others[arm].dropna()) for arm in means if arm != baseline})
         found += [(judge, arm, *mean_over_seeds(means[arm].dropna()), *mean_over_seeds(others[arm].dropna()),
                    p.get(arm, np.nan), means[arm].count()) for arm in means]
     return pd.DataFrame(found, columns=["judge", "arm", "gain", "low", "high", "difference", "difference_low",
@@ -52,21 +53,13 @@ def gain_table(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
 def p_value(differences: Sequence[float]) -> float:
     """Return the two-sided p of a mean difference of 0 over the seeds; nan where there are fewer than two."""
-    if len(differences) < 2:
-        return float("nan")
-    if np.allclose(differences, np.mean(differences), rtol=1e-9):  # no spread, for which a t-test has no number
-        return float(np.allclose(differences, 0))
-    return float(ttest_1samp(differences, 0).pvalue)
+    return float(one_level(np.asarray(differences, dtype=float)).p_value()) if len(differences) > 1 else float("nan")
 
 
-def holm(p_values: dict[str, float]) -> dict[str, float]:
-    """Return the p-values corrected for their number by Holm's step-down method (1979); nan stays nan."""
-    known = sorted((name for name, p in p_values.items() if not np.isnan(p)), key=p_values.get)
-    corrected, largest = {}, 0.0
-    for rank, name in enumerate(known):
-        largest = max(largest, min(1.0, p_values[name] * (len(known) - rank)))
-        corrected[name] = largest
-    return {name: corrected.get(name, float("nan")) for name in p_values}
+def corrected(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Return the p-values by arm, corrected for their number by Holm's method; nan, of a single seed, stays nan."""
+    known = [arm for arm, p in p_values.items() if not np.isnan(p)]
+    return {**p_values, **dict(zip(known, holm([p_values[arm] for arm in known]).tolist(), strict=True))}
 
 
 def text_table(rows: pd.DataFrame) -> pd.DataFrame:
