@@ -49,7 +49,8 @@ def typeset(frame: pd.DataFrame, caption: str = "", index: bool = True) -> Table
 
 def interval(mean: str, low: str, high: str, is_difference: bool) -> str:
     """Return the cell of a number with its interval; a difference whose sign the interval leaves open is pale."""
-    is_open = is_difference and float(low.replace(",", "").strip("%")) <= 0 <= float(high.replace(",", "").strip("%"))
+    ends = [float(end.replace(",", "").strip("%")) for end in (low, high)]
+    is_open = is_difference and mean[0] in "+-" and ends[0] <= 0 <= ends[1]
     return (f'<td class="n{" open" if is_open else ""}"><span class="v">{minus(mean)}</span> '
             f'<span class="ci">[{minus(low)}, {minus(high)}]</span></td>')
 
