@@ -105,7 +105,8 @@ def verdicts(metrics: Metrics, judges: Sequence[str]) -> str:
         mean, low, high = (metrics[f"{CONTRAST}/{judge}{end}"] for end in ("", "_low", "_high"))
         word = "better than" if low > 0 else "worse than" if high < 0 else "not clearly other than"
         said[word].append(f"{judge} ({signed(mean)} {between(low, high)})")
-    return "; ".join(f"ppo is {word} sft by {join(names)}" for word, names in said.items() if names) + "." * bool(judges)
+    sentences = [f"ppo is {word} sft by {join(names)}" for word, names in said.items() if names]
+    return f"{'; '.join(sentences)}." if sentences else ""
 
 
 ANSWERS: dict[str, Callable[[Metrics, Run], str]] = {
