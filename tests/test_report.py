@@ -177,9 +177,11 @@ def test_tables_are_typeset():
     frame = pd.DataFrame({("judge", "gain"): ["+0.51 [0.38, 0.64]", "-0.10 [-0.30, 0.10]", "4.20 [-1, 5]"],
                           ("judge", "n"): [200, 1234.5678, None]}, index=["ppo", "<sft>", "x"])
     page = typeset(frame, "Gain & so on").html
-    assert "<caption>Gain &amp; so on</caption>" in page and "&lt;sft&gt;" in page and 'colspan="2"' in page
+    assert '<p class="caption">Gain &amp; so on</p>' in page and "&lt;sft&gt;" in page and 'colspan="2"' in page
     assert '<td class="n"><span class="v">+0.51</span> <span class="ci">[0.38, 0.64]</span></td>' in page
     assert '<td class="n open"><span class="v">\N{MINUS SIGN}0.10</span>' in page and page.count("open") == 1
+    levels = typeset(pd.DataFrame({"a": ["-0.10 [-0.30, 0.10]"]})).html
+    assert "open" not in levels  # of a level, not of a difference, no sign is asked
     assert '<td class="n">1,234.57</td>' in page and "nan" not in page.lower()
 
 

@@ -87,7 +87,7 @@ def about_neurologic(metrics: Metrics, run: Run) -> str:
 
 def about_evaluation(metrics: Metrics, run: Run) -> str:
     """Return the best variant by the paid judge, and who agrees that PPO is better than SFT."""
-    judges = [judge.name for judge in run.config.judges]
+    judges = [judge.name for judge in run.config.judges if f"{CONTRAST}/{judge.name}" in metrics]
     by = next(iter(run.config.ppo.weights))
     gains = {name.partition("/")[2]: value for name, value in metrics.items() if name.startswith(f"{by}_gain/")}
     if not gains:
@@ -95,7 +95,7 @@ def about_evaluation(metrics: Metrics, run: Run) -> str:
     best = max(gains, key=gains.get)
     interval = between(metrics[f"{by}_gain_low/{best}"], metrics[f"{by}_gain_high/{best}"])
     return (f"By {by}, which PPO was paid by, {best} gains most over the prefix: {signed(gains[best])} {interval}. "
-            f"{verdicts(metrics, judges)}")
+            f"{verdicts(metrics, judges)}".rstrip())
 
 
 def verdicts(metrics: Metrics, judges: Sequence[str]) -> str:
@@ -105,7 +105,8 @@ def verdicts(metrics: Metrics, judges: Sequence[str]) -> str:
         mean, low, high = (metrics[f"{CONTRAST}/{judge}{end}"] for end in ("", "_low", "_high"))
         word = "better than" if low > 0 else "worse than" if high < 0 else "not clearly other than"
         said[word].append(f"{judge} ({signed(mean)} {between(low, high)})")
-    return "; ".join(f"ppo is {word} sft by {join(names)}" for word, names in said.items() if names) + "."
+    sentences = [f"ppo is {word} sft by {join(names)}" for word, names in said.items() if names]
+    return f"{'; '.join(sentences)}." if sentences else ""
 
 
 ANSWERS: dict[str, Callable[[Metrics, Run], str]] = {

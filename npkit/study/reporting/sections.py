@@ -40,16 +40,17 @@ def typeset(frame: pd.DataFrame, caption: str = "", index: bool = True) -> Table
     shown = frame.map(lambda cell: f"{cell:,.6g}" if isinstance(cell, float) and not pd.isna(cell) else cell)
     with pd.option_context("display.max_colwidth", None):
         text = shown.to_html(border=0, index=index, na_rep="\N{EN DASH}", classes=None)
-    text = NUMBER_CELL.sub(lambda found: f'<td class="n">{minus(found[1])}</td>', INTERVAL_CELL.sub(interval, text))
-    text = re.sub(r' style="text-align: right;"', "", text)
-    head = f"<caption>{html.escape(caption)}</caption><thead>" if caption else "<thead>"
-    return Table(text.replace("<thead>", head, 1))
+    has_signs = "<td>+" in text  # a table of differences
+    text = INTERVAL_CELL.sub(lambda found: interval(*found.groups(), has_signs), text)
+    text = NUMBER_CELL.sub(lambda found: f'<td class="n">{minus(found[1])}</td>', text)
+    text = text.replace(' style="text-align: right;"', "")
+    return Table((f'<p class="caption">{html.escape(caption)}</p>\n' if caption else "") + text)
 
 
-def interval(found: re.Match) -> str:
+def interval(mean: str, low: str, high: str, is_difference: bool) -> str:
     """Return the cell of a number with its interval; a difference whose sign the interval leaves open is pale."""
-    mean, low, high = found.groups()
-    is_open = mean[0] in "+-" and float(low.replace(",", "").strip("%")) <= 0 <= float(high.replace(",", "").strip("%"))
+    ends = [float(end.replace(",", "").strip("%")) for end in (low, high)]
+    is_open = is_difference and mean[0] in "+-" and ends[0] <= 0 <= ends[1]
     return (f'<td class="n{" open" if is_open else ""}"><span class="v">{minus(mean)}</span> '
             f'<span class="ci">[{minus(low)}, {minus(high)}]</span></td>')
 
