@@ -5,9 +5,9 @@ some hundred groups of votes, without a KL penalty. It is the closest to a real 
 from votes like the kit's own judge, agrees with fewer of them, and notebook 03 finds prompts that fool it; nobody
 planted a flaw in it. `default`: paid by the kit's judge, with the profile's KL penalty.
 
-The rates are printed twice: with all unpaid judges, and with the public (`oracle`) alone. An alarm by the held-out judge
-is no error where its gain really falls: it learnt from other raters, whom the paid judge does not serve. That the public
-loses is what hacking means. Noise alone is what `--simulate` measures. Curves go into one parquet file, training by
+The rates are printed twice: with all unpaid judges, and with the public (`oracle`) alone. An alarm by the held-out
+judge is no error where its gain really falls: it learnt from other raters, whom the paid judge does not serve. Hacking
+means that the public loses. Noise alone is what `--simulate` measures. Curves go into one parquet file, training by
 training: what is there is not trained again.
 """
 import argparse
