@@ -28,7 +28,7 @@ from npkit.scoring.cache import shared_cache
 from npkit.scoring.images import load_image_model
 from npkit.scoring.judges import load_judges
 from npkit.scoring.rewards import Scorer, gain_over_prefix
-from npkit.study.artifacts import Run, open_run
+from npkit.study.artifacts import Run, hide_progress_bars, open_run
 from npkit.study.profiles import PPOConfig, load_profile, override
 from npkit.text.policy import Policy, load_policy
 from npkit.training.assembly import ppo_prefixes
@@ -149,6 +149,7 @@ def main() -> int:
     parser.add_argument("--simulate", type=int, metavar="N", help="no training: N times noise around known curves")
     args = parser.parse_args()
     torch.set_num_threads(2)
+    hide_progress_bars()
     if args.simulate:
         print(simulate(args.simulate))
         return 0
