@@ -5,9 +5,10 @@ some hundred groups of votes, without a KL penalty. It is the closest to a real 
 from votes like the kit's own judge, agrees with fewer of them, and notebook 03 finds prompts that fool it; nobody
 planted a flaw in it. `default`: paid by the kit's judge, with the profile's KL penalty.
 
-An alarm over a hackable training is right where the public (`oracle`) agrees that its gain falls, which the table says
-apart; an alarm over a default training counts as false, whatever the public says. Curves go into one parquet file,
-training by training: what is there is not trained again.
+The rates are printed twice: with all unpaid judges, and with the public (`oracle`) alone. An alarm by the held-out
+judge is no error where its gain really falls: it learnt from other raters, whom the paid judge does not serve. Hacking
+means that the public loses. Noise alone is what `--simulate` measures. Curves go into one parquet file, training by
+training: what is there is not trained again.
 """
 import argparse
 import copy
@@ -27,7 +28,7 @@ from npkit.scoring.cache import shared_cache
 from npkit.scoring.images import load_image_model
 from npkit.scoring.judges import load_judges
 from npkit.scoring.rewards import Scorer, gain_over_prefix
-from npkit.study.artifacts import Run, open_run
+from npkit.study.artifacts import Run, hide_progress_bars, open_run
 from npkit.study.profiles import PPOConfig, load_profile, override
 from npkit.text.policy import Policy, load_policy
 from npkit.training.assembly import ppo_prefixes
@@ -85,16 +86,18 @@ def report(rows: pd.DataFrame, level: float = alarm.LEVEL) -> str:
     """Return the alarms of all trainings, a line each, and the rates with 95 % intervals (Clopper and Pearson)."""
     lines, rates = [], []
     for kind in KINDS:
-        raised = []
+        raised, by_public = [], []
         for number, curves in rows[rows["kind"] == kind].groupby("number"):
             found = alarm.find_alarm(curves, PAID, level)
             public = alarm.find_alarm(curves[curves["judge"].isin([PAID, PUBLIC])], PAID, level)
             raised.append(found.raised)
+            by_public.append(public.raised)
             lines.append(f"{kind} {number}: {found}; by the public alone: {'alarm' if public.raised else 'none'}, "
                          f"{public.fall:.2f} after update {public.onset} (p = {public.p:.3g})")
-        if raised:
-            low, high = interval(sum(raised), len(raised))
-            rates.append(f"{kind}: {sum(raised)} of {len(raised)} trainings raise the alarm [{low:.2f}, {high:.2f}]")
+        for alarms, words in ((raised, "raise the alarm"), (by_public, "raise it by the public alone")):
+            if alarms:
+                low, high = interval(sum(alarms), len(alarms))
+                rates.append(f"{kind}: {sum(alarms)} of {len(alarms)} trainings {words} [{low:.2f}, {high:.2f}]")
     return "\n".join([*lines, "", *rates])
 
 
@@ -146,6 +149,7 @@ def main() -> int:
     parser.add_argument("--simulate", type=int, metavar="N", help="no training: N times noise around known curves")
     args = parser.parse_args()
     torch.set_num_threads(2)
+    hide_progress_bars()
     if args.simulate:
         print(simulate(args.simulate))
         return 0
