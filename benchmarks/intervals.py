@@ -220,13 +220,14 @@ def readable(rows: pd.DataFrame) -> str:
 
 
 def verdict(rows: pd.DataFrame) -> str:
-    """Return in a sentence how often the kit's methods cover, and where they do not."""
+    """Return in words how often the kit's methods cover, size by size and figure by figure, and where they do not."""
     kit = rows[rows["method"].str.endswith("*")]
+    sizes = kit.groupby(COLUMNS[:4])["coverage"].mean()
+    lines = [f"The kit's methods, {name}: {shares.between(*GOOD).sum()} of {len(shares)} within {GOOD[0]}-{GOOD[1]}, "
+             f"lowest {shares.min():.3f}, highest {shares.max():.3f}."
+             for name, shares in (("means of a size", sizes), ("single figures", kit["coverage"]))]
     bad = kit[~kit["coverage"].between(*GOOD)]
-    text = (f"The kit's methods: {len(kit) - len(bad)} of {len(kit)} figures are within {GOOD[0]}-{GOOD[1]}; "
-            f"mean {kit['coverage'].mean():.3f}, lowest {kit['coverage'].min():.3f}, "
-            f"highest {kit['coverage'].max():.3f}.")
-    return text + (f" The others:\n{bad.to_string(index=False)}" if len(bad) else "")
+    return "\n".join([*lines, *(["The other figures:", bad.to_string(index=False)] if len(bad) else [])])
 
 
 def null_differences(studies: list[pd.DataFrame]) -> tuple[list[np.ndarray], np.ndarray]:
