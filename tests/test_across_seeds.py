@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from npkit.findings import across_seeds
-from npkit.findings.evaluation import VARIANTS
+from npkit.findings.variants import VARIANTS
 
 
 def metrics_of(gain: float) -> dict[str, float]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import sem, t
 
-from npkit.findings.evaluation import VARIANTS
+from npkit.findings.variants import VARIANTS
 
 CONTRAST = "ppo - sft"
 Metrics = Mapping[str, float]  # of the stage `evaluation`, as its manifest holds them
