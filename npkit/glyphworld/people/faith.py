@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from npkit.errors import NpkitError
 from npkit.glyphworld.corpus import parse
+from npkit.glyphworld.painting.canvas import SIZE
 from npkit.glyphworld.people import eye as eyes
 from npkit.glyphworld.people.eye import HEADS
 from npkit.glyphworld.people.public import FOLDER
@@ -18,6 +20,9 @@ def subject_seen(prefixes: Sequence[str], pictures: np.ndarray, folder: Path = F
 
     (n,) for pictures (n, 96, 96, 3) uint8. A prefix that names no subject of GlyphWorld has 0.
     """
+    if pictures.shape != (len(prefixes), SIZE, SIZE, 3):
+        raise NpkitError(f"GlyphWorld's eye looks at a picture of {SIZE} x {SIZE} pixels for each prefix: got "
+                         f"{pictures.shape} and {len(prefixes)} prefixes")
     eye, _ = eyes.load_eye(folder)
     named = [HEADS["subject"][index] for index in eyes.look(eye, pictures).subject.argmax(1)]
     asked = [parse(prefix) for prefix in prefixes]
