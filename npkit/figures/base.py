@@ -36,7 +36,7 @@ VARIANT_STYLE = {
     "random": VariantStyle("#AA4499", "X"),
     "frequent": VariantStyle("#6B4E16", "d"),
     "sft": VariantStyle("#56B4E9", "^"),
-    "best-of-n": VariantStyle("#000000", "*"),
+    "best-of-n": VariantStyle("#000000", "h"),
     "sft+beam": VariantStyle("#332288", "<"),
     "sft+nl": VariantStyle("#0072B2", "v"),
     "ppo": VariantStyle("#E69F00", "D"),

@@ -200,7 +200,7 @@ class Profile:
         """The judge of whether a picture shows what was asked for; None where the settings name none."""
         model = self.evaluation.faithfulness
         if ":" in model:
-            return JudgeConfig(name="faithfulness", kind="picture_function", model=model,
+            return JudgeConfig(name=model.rpartition(":")[2], kind="picture_function", model=model,
                                head=self.evaluation.faithfulness_head)
         return self.judge(model) if model else None
 
