@@ -158,13 +158,13 @@ class NeurologicConfig:
 class EvaluationConfig:
     """Which prefixes, seeds and intervals the result table rests on."""
     max_new_tokens: int
+    faithfulness: str                # says if a picture shows what was asked for: a judge's name, or a module:function
+    #                                  of (prefixes, pictures, head); empty: whether the prompt keeps the prefix
     num_prefixes: int = 300
     num_seeds: int = 1               # pictures a prompt
     bootstrap_samples: int = 2000
     temperature: float = 1.0
     best_of_n: int = 4               # samples of SFT of which the baseline best-of-n keeps the one that is paid most
-    faithfulness: str = ""           # says if a picture shows what was asked for: a judge's name, or a module:function
-    #                                  of (prefixes, pictures, head); empty: whether the prompt keeps the prefix
     faithfulness_head: str = ""      # of a module:function: the file or folder of its weights
 
 
