@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from npkit import optimize as engine
-from npkit.findings.evaluation import test_prefixes
 from npkit.findings.ledger import mean_over_pictures, readable, scores_by_seed
+from npkit.findings.variants import test_prefixes
 from npkit.optimize import Optimized
 from npkit.scoring.rewards import Scorer
 from npkit.study.artifacts import Run, open_run

@@ -17,7 +17,8 @@ import pandas as pd
 import torch
 
 from npkit.errors import NpkitError
-from npkit.findings.evaluation import picture_seeds, test_prefixes
+from npkit.findings.evaluation import picture_seeds
+from npkit.findings.variants import test_prefixes
 from npkit.neurologic import decode
 from npkit.scoring.cache import ScoreCache
 from npkit.scoring.images import load_image_model

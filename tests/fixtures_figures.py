@@ -7,7 +7,7 @@ import pandas as pd
 
 from npkit.figures import Figure, alarm, data, evaluation, glyphworld, neurologic, picture_sheet, ppo, reward, sft
 from npkit.findings.alarm import Alarm
-from npkit.findings.evaluation import VARIANTS, contrast_table, gains, lengths, results_table
+from npkit.findings.evaluation import EVALUATED, contrast_table, extremes, gains, lengths, results_table
 from npkit.findings.stats import Interval
 
 PICTURES = np.random.default_rng(0).random((6, 8, 8, 3))
@@ -15,11 +15,11 @@ UPDATES = pd.DataFrame({"update": range(1, 7), "eval/reward": 0.5} | {name: np.a
 
 
 def scores(word: str) -> pd.DataFrame:
-    """Return rows as `evaluation.evaluate` does: eight prefixes, six variants, two judges, all with the word."""
+    """Return rows as `evaluation.evaluate` does: eight prefixes, every variant, two judges, all with the word."""
     rng = np.random.default_rng(0)
     rows = [(f"{word} {number}", variant, f"{word} {number}" + ", moody" * (place + number % 2), 0, f"{judge} {word}",
              rng.normal(place))
-            for number in range(8) for place, variant in enumerate(VARIANTS) for judge in ("pickscore", "oracle")]
+            for number in range(8) for place, variant in enumerate(EVALUATED) for judge in ("pickscore", "oracle")]
     return pd.DataFrame(rows, columns=["prefix", "variant", "prompt", "seed", "judge", "score"])
 
 
@@ -31,7 +31,15 @@ def of_evaluation(word: str) -> dict[Callable, Callable[[], Figure]]:
     prefixes = list(gain.index[:2])
     effects = pd.DataFrame({name: [0.5, 0.1] for name in ("effect", "low", "high", "lead", "lead_low", "lead_high")},
                            index=[judge, oracle])
+    ends = [f"{name}{end}" for name in ("gain", "faithfulness", "entropy") for end in ("", "_low", "_high")]
+    traded = pd.DataFrame({"variant": EVALUATED} | dict.fromkeys(ends, 0.5))
+    groups = extremes(gain["ppo"], 1)
+    shown = [prefix for chosen in groups.values() for prefix in chosen]
     return {
+        evaluation.tradeoffs: partial(evaluation.tradeoffs, traded, oracle, f"faithful {word}"),
+        evaluation.example_sheet: partial(
+            evaluation.example_sheet, groups, "ppo", {prefix: f"{prefix}, {word}" for prefix in shown},
+            {"prefix": PICTURES[:3], "ppo": PICTURES[3:]}, gain["ppo"]),
         evaluation.resampled_means: partial(evaluation.resampled_means, rng.normal(size=40), rng.normal(size=40),
                                             Interval(0, -1, 1, 40)),
         evaluation.judge_effects: partial(evaluation.judge_effects, effects, judge, f"{word} - b"),
@@ -41,8 +49,8 @@ def of_evaluation(word: str) -> dict[Callable, Callable[[], Figure]]:
         evaluation.judge_against_oracle: partial(evaluation.judge_against_oracle, gain, true, judge, oracle),
         evaluation.length_effect: partial(evaluation.length_effect, lengths(rows, judge), judge),
         evaluation.variant_sheet: partial(
-            evaluation.variant_sheet, prefixes, {key: [f"{prefix}, {word}" for prefix in prefixes] for key in VARIANTS},
-            dict.fromkeys(VARIANTS, PICTURES[:2]), gain),
+            evaluation.variant_sheet, prefixes, {name: [f"{each}, {word}" for each in prefixes] for name in EVALUATED},
+            dict.fromkeys(EVALUATED, PICTURES[:2]), gain),
     }
 
 

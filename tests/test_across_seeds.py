@@ -6,8 +6,8 @@ import pytest
 from npkit.__main__ import main
 from npkit.errors import NpkitError
 from npkit.findings import across_seeds
-from npkit.findings.evaluation import VARIANTS
 from npkit.findings.intervals import interval_over_seeds
+from npkit.findings.variants import VARIANTS
 from npkit.study.artifacts import open_run
 
 

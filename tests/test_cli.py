@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from npkit.__main__ import build_parser, main
-from npkit.findings.evaluation import VARIANTS
+from npkit.findings.variants import VARIANTS
 from npkit.study.artifacts import MAX_SEED, STAGES, open_run
 from npkit.study.profiles import parse_settings
 from npkit.text.corpus import write_corpus

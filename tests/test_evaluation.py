@@ -8,7 +8,9 @@ import torch
 from datasets import Dataset
 
 from npkit.errors import NpkitError
-from npkit.findings import evaluation, stats
+from npkit.findings import evaluation, stats, variants
+from npkit.study.profiles import load_profile
+from npkit.wishes import read_wishes
 
 PREFIXES = ["a cat", "a dog", "a fox", "an owl"]
 ADDED = {"prefix": "", "human": ", moody", "sft": ", oil, 8k", "sft+beam": ", oil", "sft+nl": ", a, b",
@@ -42,31 +44,31 @@ def dataset() -> Dataset:
 
 
 def test_prefixes_are_different_and_of_the_test_split(dataset):
-    assert sorted(evaluation.test_prefixes(dataset, 3, seed=0)) == ["a cat", "a dog", "a fox"]
+    assert sorted(variants.test_prefixes(dataset, 3, seed=0)) == ["a cat", "a dog", "a fox"]
     twice = Dataset.from_list([*dataset, {"prompt": "A Cat, ink", "prefix": "A Cat", "split": "test"}])
-    assert len(evaluation.test_prefixes(twice, 3, seed=0)) == 3  # a fourth would be the cat again
+    assert len(variants.test_prefixes(twice, 3, seed=0)) == 3  # a fourth would be the cat again
     with pytest.raises(NpkitError, match="has 3 different"):
-        evaluation.test_prefixes(twice, 4, seed=0)
-    orders = {tuple(evaluation.test_prefixes(dataset, 3, seed)) for seed in range(20)}
+        variants.test_prefixes(twice, 4, seed=0)
+    orders = {tuple(variants.test_prefixes(dataset, 3, seed)) for seed in range(20)}
     assert len(orders) > 1
-    assert evaluation.test_prefixes(dataset, 2, seed=5) == evaluation.test_prefixes(dataset, 3, seed=5)[:2]
+    assert variants.test_prefixes(dataset, 2, seed=5) == variants.test_prefixes(dataset, 3, seed=5)[:2]
 
 
 def test_prefixes_ignore_the_order_of_the_corpus(dataset):
     turned = dataset.select(range(len(dataset) - 1, -1, -1))
-    assert evaluation.test_prefixes(turned, 3, seed=1) == evaluation.test_prefixes(dataset, 3, seed=1)
+    assert variants.test_prefixes(turned, 3, seed=1) == variants.test_prefixes(dataset, 3, seed=1)
 
 
 def test_prefixes_that_the_policy_cannot_read_are_left_out(dataset):
     def short(prefixes: list[str]) -> list[bool]:
         return [prefix != "a dog" for prefix in prefixes]
 
-    assert sorted(evaluation.test_prefixes(dataset, 2, seed=0, fits=short)) == ["a cat", "a fox"]
+    assert sorted(variants.test_prefixes(dataset, 2, seed=0, fits=short)) == ["a cat", "a fox"]
 
 
 def test_too_few_prefixes_say_what_to_change(dataset):
     with pytest.raises(NpkitError, match="num_prefixes is 4, but the test split has 3"):
-        evaluation.test_prefixes(dataset, 4, seed=0)
+        variants.test_prefixes(dataset, 4, seed=0)
 
 
 def test_prompts_of_all_variants(dataset):
@@ -74,8 +76,8 @@ def test_prompts_of_all_variants(dataset):
                             for way in ("beam", "nl") for number, prefix in enumerate(("a fox", "a cat"), 1)],
                            columns=["prefix", "variant", "completion"])
     samplers = {"sft": lambda prefixes: [", x"] * len(prefixes), "ppo": lambda prefixes: [""] * len(prefixes)}
-    prompts = evaluation.prompts_for_variants(["a cat", "a fox"], dataset, samplers, decoded)
-    assert tuple(prompts) == evaluation.VARIANTS
+    prompts = variants.prompts_for_variants(["a cat", "a fox"], dataset, samplers, decoded)
+    assert tuple(prompts) == variants.VARIANTS
     assert prompts == {"prefix": ["a cat", "a fox"], "human": ["a cat, moody", "a fox, ink"],
                        "sft": ["a cat, x", "a fox, x"],
                        "sft+beam": ["a cat, sft beam 2", "a fox, sft beam 1"],
@@ -87,7 +89,7 @@ def test_prompts_of_all_variants(dataset):
 def test_a_prefix_that_was_not_decoded_names_the_notebook():
     decoded = pd.DataFrame({"prefix": ["a fox"], "variant": ["ppo+nl"], "completion": [", p"]})
     with pytest.raises(NpkitError, match=r"no ppo\+nl prompt for 1 of 2 test prefixes .*'a cat'.* 05_neurologic"):
-        evaluation.decoded_prompts(decoded, "ppo+nl", ["a fox", "a cat"])
+        variants.decoded_prompts(decoded, "ppo+nl", ["a fox", "a cat"])
 
 
 def test_one_row_per_prefix_variant_seed_and_judge(rows):
@@ -124,7 +126,7 @@ def test_scores_are_paired_by_prefix_and_averaged_over_seeds(rows):
     shuffled = rows.sample(frac=1, random_state=0)
     scores = evaluation.paired_scores(shuffled, "aesthetic")
     assert scores.loc["a dog", "human"] == pytest.approx(0.3 + ord("d") + 0.5)
-    assert tuple(evaluation.paired_scores(rows, "aesthetic")) == evaluation.VARIANTS
+    assert tuple(evaluation.paired_scores(rows, "aesthetic")) == variants.VARIANTS
     with pytest.raises(NpkitError, match="no scores of judge 'oracle'; judges: words, aesthetic"):
         evaluation.paired_scores(rows, "oracle")
 
@@ -219,23 +221,101 @@ def test_metrics_are_flat_and_named_by_judge_and_variant(rows, tmp_path):
     assert metrics["ppo_minus_human/words_win_rate"] == 1
     assert "words_gain/prefix" not in metrics
     assert pd.read_parquet(tmp_path / "scores.parquet").equals(rows)
-    assert {path.name for path in tmp_path.iterdir()} == {"scores.parquet", "table.parquet", "contrasts.parquet"}
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.parquet" for name in (
+        "scores", "faithfulness", "table", "contrasts")}
 
 
-def test_the_table_prints_within_120_columns(rows):
+def twelve_rows() -> pd.DataFrame:
+    """Scores of every variant that is evaluated, by four judges; people add a word to two of four prefixes."""
+    prompts = {variant: [f"{prefix}, {variant}, w" for prefix in PREFIXES] for variant in evaluation.EVALUATED}
+    prompts |= {"prefix": PREFIXES, "human": ["a cat, oil", "a dog, ink", "A Fox,", "an owl"]}
+    one = evaluation.evaluate(prompts, PREFIXES, WordCount(), seeds=[0])
+    names = {"words": "pickscore", "aesthetic": "aesthetic"}
+    first = one.replace({"judge": names})
+    return pd.concat([first, one.replace({"judge": {"words": "heldout", "aesthetic": "oracle"}})], ignore_index=True)
+
+
+def test_the_table_prints_within_120_columns():
+    table = evaluation.results_table(twelve_rows(), np.random.default_rng(0), samples=100)
+    lines = evaluation.text_table(table).splitlines()
+    assert max(map(len, lines)) <= 120
+    assert [line.split("  ")[0] for line in lines[1:14]] == [
+        "prefix", "human", evaluation.WITH_COMPLETION, *evaluation.EVALUATED[2:]]
+    assert "n: how many test prefixes each number rests on." in lines
+    assert "+2.00 [2.00, 2.00]" in next(line for line in lines if line.startswith("ppo "))
+    assert evaluation.readable(table).loc["prefix", "pickscore"] == "-"
+    beside = evaluation.beside_paper(table)["paper (to confirm)"]
+    assert beside["ppo+nl"] == "6.27" and "ppo+beam" not in beside
+
+
+def test_people_who_added_words_are_compared_on_their_own_prefixes():
+    rows, name = twelve_rows(), evaluation.WITH_COMPLETION
+    table = evaluation.results_table(rows, np.random.default_rng(0), samples=100).set_index(["judge", "variant"])
+    assert table.loc[("pickscore", "human"), ["gain", "n"]].tolist() == [0.5, 4]  # two words for four prefixes
+    assert table.loc[("pickscore", name), ["gain", "gain_low", "n"]].tolist() == [1, 1, 2]
+    assert table.loc[("pickscore", name), "mean"] == 3  # "a cat, oil" and "a dog, ink": three words
+    contrasts = evaluation.contrast_table(rows, np.random.default_rng(0), samples=100)
+    one = contrasts.set_index(["judge", "contrast"]).loc[("pickscore", f"ppo - {name}")]
+    assert (one["difference"], one["n"]) == (1, 2)
+    assert len(contrasts) == 4 * len(evaluation.CONTRASTS)
+    metrics = evaluation.flat_metrics(table.reset_index(), contrasts)
+    assert metrics[f"num_prefixes/{name}"] == 2 and f"pickscore_gain/{name}" in metrics
+    assert not [metric for metric in metrics if metric.startswith("num_prefixes") and name not in metric]
+
+
+def test_where_nobody_added_a_word_there_is_no_line_for_it(rows):
+    rows.loc[rows["variant"] == "human", "prompt"] = rows["prefix"] + ","
     table = evaluation.results_table(rows, np.random.default_rng(0), samples=100)
-    text = evaluation.text_table(table)
-    assert max(map(len, text.splitlines())) <= 120
-    assert "\nn: how many test prefixes each number rests on.\npaper (to confirm): the mean aesthetic score" in text
-    assert "+0.30 [0.30, 0.30]" in next(line for line in text.splitlines() if line.startswith("ppo "))
-    assert evaluation.readable(table).loc["prefix", ("words", "gain [95 %]")] == "-"
-    paper = evaluation.readable(table)["paper", "(to confirm)"]
-    assert (paper["ppo+nl"], paper["ppo+beam"]) == ("6.27", "-")
+    assert evaluation.WITH_COMPLETION not in set(table["variant"])
+
+
+def test_every_variant_that_the_readme_shows_is_evaluated():
+    assert len(evaluation.EVALUATED) == len(set(evaluation.EVALUATED)) == 12
+    assert set(evaluation.EVALUATED) == {*variants.VARIANTS, *evaluation.BASELINES}
+    assert set(evaluation.SHOWN) < set(evaluation.EVALUATED)
+
+
+def test_faithfulness_is_a_judges_or_whether_the_prefix_is_kept(rows, tmp_path):
+    told = evaluation.faithfulness_rows(rows, "words")
+    assert set(told["judge"]) == {"words"} and len(told) == len(rows) / 2
+    rows.loc[(rows["variant"] == "ppo") & (rows["prefix"] == "a cat"), "prompt"] = "a dog, moody"
+    kept = evaluation.faithfulness_rows(rows)
+    assert set(kept["judge"]) == {"prefix retained"}
+    assert kept.groupby("variant")["score"].mean()[["ppo", "sft"]].tolist() == [0.75, 1]
+    metrics = evaluation.save_results(rows, tmp_path, np.random.default_rng(0), 100, faithful="words", extra=["words"])
+    assert metrics["faithfulness/sft"] == 4  # words
+    assert not [name for name in metrics if "words" in name]
+    assert set(pd.read_parquet(tmp_path / "scores.parquet")["judge"]) == {"aesthetic"}
+
+
+def test_tradeoffs_hold_gain_faithfulness_and_variety(rows):
+    texts = pd.DataFrame({"variant": variants.VARIANTS, "modifier_entropy": 2.0, "entropy_low": 1.5,
+                          "entropy_high": 2.5})
+    chosen = rows[rows["judge"] == "aesthetic"]
+    found = evaluation.tradeoffs(chosen, evaluation.faithfulness_rows(rows), texts, np.random.default_rng(0), 100)
+    ppo = found.set_index("variant").loc["ppo"]
+    assert ppo[["gain", "gain_low", "faithfulness", "entropy", "entropy_high"]].tolist() == pytest.approx(
+        [0.3, 0.3, 1, 2, 2.5])
+
+
+def test_examples_are_the_best_the_median_and_the_worst():
+    gain = pd.Series({f"p{number}": number for number in (3, 0, 4, 1, 2, 5, 6)})
+    assert evaluation.extremes(gain) == {"best": ["p6", "p5"], "median": ["p4", "p3"], "worst": ["p1", "p0"]}
+    assert evaluation.extremes(gain, 1) == {"best": ["p6"], "median": ["p3"], "worst": ["p0"]}
+
+
+def test_each_prefix_has_clauses_of_its_own_draw():
+    wishes = read_wishes(load_profile("tiny"), seed=0)
+    prefixes = [f"a cat {number}" for number in range(300)]
+    drawn = [wishes(prefix) for prefix in prefixes]
+    assert len({clauses.wanted for clauses in drawn}) == 300  # of C(8, 5) = 56 draws in each of six categories
+    assert wishes("a cat 7") == drawn[7], "a prefix has the same clauses whatever stands beside it"
+    assert read_wishes(load_profile("tiny"), seed=1)("a cat 7") != drawn[7]
 
 
 def test_a_judge_that_sees_no_difference_is_called_constant(rows):
     rows.loc[rows["judge"] == "words", "score"] = 7.0
     text = evaluation.text_table(evaluation.results_table(rows, np.random.default_rng(0), samples=100))
-    assert text.count("constant") == 7
+    assert text.count("constant") == 8  # seven variants, and people where they added words
     assert "Constant: the judge scores every variant alike." in text
     assert "+0.0000" not in text

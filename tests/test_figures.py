@@ -34,7 +34,7 @@ class NoisyScorer:
 def rows() -> pd.DataFrame:
     rng = np.random.default_rng(0)
     prompts = {variant: [prefix + ", moody" * rng.integers(3) for prefix in PREFIXES]
-               for variant in evaluation.VARIANTS}
+               for variant in evaluation.EVALUATED}
     return evaluation.evaluate(prompts | {"prefix": PREFIXES}, PREFIXES, NoisyScorer(), seeds=[0])
 
 
@@ -43,9 +43,9 @@ def texts(figure: figures.Figure) -> list[str]:
 
 
 def test_variants_differ_in_colour_and_in_marker():
-    assert tuple(figures.VARIANT_STYLE) == evaluation.VARIANTS
+    assert tuple(figures.VARIANT_STYLE) == evaluation.EVALUATED
     for values in zip(*figures.VARIANT_STYLE.values(), strict=True):
-        assert len(set(values)) == 8
+        assert len(set(values)) == len(evaluation.EVALUATED)
 
 
 def test_a_figure_shows_itself_and_leaves_the_settings_alone():
@@ -99,7 +99,8 @@ def test_forest_has_a_panel_a_judge_and_a_row_a_variant(rows):
     table = evaluation.results_table(rows, np.random.default_rng(0), samples=50)
     figure = drawn.gain_forest(table)
     assert [axes.get_title() for axes in figure.axes] == ["pickscore", "oracle"]
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(evaluation.VARIANTS[1:])
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["human", evaluation.WITH_COMPLETION, *evaluation.EVALUATED[2:]]
     row = table.query("judge == 'oracle' and variant == 'ppo'").iloc[0]
     line = next(line for line in figure.axes[1].lines if list(line.get_xdata()) == [row["gain_low"], row["gain_high"]])
     assert line.get_color() == figures.VARIANT_STYLE["ppo"].color
@@ -133,8 +134,8 @@ def test_the_paid_judge_is_marked_and_leads_over_the_others_alone():
 
 def test_a_sheet_of_variants_gives_the_words_added_and_the_gain(rows):
     gains = evaluation.gains(rows, "pickscore")
-    prompts = {variant: [f"{prefix}, moody" for prefix in PREFIXES[:2]] for variant in evaluation.VARIANTS}
-    pictures = {variant: torch.rand(2, 3, 8, 8) for variant in evaluation.VARIANTS}
+    prompts = {variant: [f"{prefix}, moody" for prefix in PREFIXES[:2]] for variant in evaluation.EVALUATED}
+    pictures = {variant: torch.rand(2, 3, 8, 8) for variant in evaluation.EVALUATED}
     figure = drawn.variant_sheet(PREFIXES[:2], prompts, pictures, gains)
     assert f"{gains.loc[PREFIXES[0], 'ppo']:+.2f}  moody" in texts(figure)
 

@@ -42,6 +42,8 @@ def test_what_would_be_refused_late_is_refused_first(npkit_home, settings, words
     ({"judges.aesthetic.head": ""}, r"judges.aesthetic.head is empty: a judge of kind aesthetic needs one"),
     ({"judges.oracle.model": "npkit.glyphworld.people.public:liked_words"},
      r"judges.oracle.model .* must be a function of \(prefixes, pictures, head\)"),
+    ({"evaluation.faithfulness": "math:nothing"}, "evaluation.faithfulness: .* module:function, got 'math:nothing'"),
+    ({"evaluation.faithfulness_head": ""}, "evaluation.faithfulness: .*head is empty"),
 ])
 def test_painter_and_judges_that_cannot_be_loaded(settings, words):
     faults = Faults()

@@ -18,6 +18,16 @@ def test_every_profile_loads_and_its_reward_judge_exists(name):
     assert "aesthetic" in {judge.name for judge in profile.judges}
 
 
+@pytest.mark.parametrize(("name", "kind"), [("tiny", "picture_function"), ("small", "clipscore"),
+                                            ("paper", "clipscore")])
+def test_faithfulness_is_asked_of_one_of_the_judges_or_of_a_function(name, kind):
+    profile = load_profile(name)
+    assert profile.faithfulness_judge.kind == kind
+    assert (profile.faithfulness_judge in profile.judges) == (kind == "clipscore")
+    assert load_profile(name, {"evaluation.faithfulness": ""}).faithfulness_judge is None
+    assert load_profile(name, {"evaluation.faithfulness": "aesthetic"}).faithfulness_judge == profile.judge("aesthetic")
+
+
 @pytest.mark.parametrize("name", ["tiny", "small", "paper"])
 def test_rollouts_divide_into_minibatches(name):
     ppo = load_profile(name).ppo
@@ -112,6 +122,7 @@ def test_whole_number_stands_for_a_float_and_becomes_one():
     ({"ppo.kl_coef": -0.1}, "ppo.kl_coef must be a finite number, 0 or more"),
     ({"ppo.kl_coef": float("nan")}, "ppo.kl_coef must be a finite number"),
     ({"ppo.reward_judge": "taste"}, "unknown judge 'taste'"),
+    ({"evaluation.faithfulness": "taste"}, "a module:function or empty: unknown judge 'taste'"),
     ({"ppo.reward_weights": "pickscore:1, taste:1"}, "unknown judge 'taste'"),
     ({"ppo.reward_weights": "pickscore"}, "such as \"pickscore:1, aesthetic:0.5\", got 'pickscore' in 'pickscore'"),
     ({"ppo.reward_weights": "pickscore:1, aesthetic:much"}, "got 'aesthetic:much' in"),

@@ -9,7 +9,7 @@ import torch
 from npkit.errors import NpkitError
 from npkit.glyphworld.painting.renderer import Scene, render
 from npkit.glyphworld.people import eye as eyes
-from npkit.glyphworld.people import public, tastes
+from npkit.glyphworld.people import faith, public, tastes
 from npkit.glyphworld.people.eye import HEADS, Eye, Seen
 from npkit.glyphworld.people.pairs import PAIRS
 from npkit.glyphworld.vocabulary import KIND_OF, KINDS, MODIFIERS, PLACES, SUBJECTS
@@ -213,3 +213,15 @@ def test_pictures_that_the_public_cannot_look_at_are_refused(pictures, prefixes)
 
 def test_no_pictures_have_no_utilities():
     assert public.oracle([], np.zeros((0, 96, 96, 3), np.uint8)).shape == (0,)
+
+
+# Faith ---------------------------------------------------------------------------------------------------------------
+def test_a_subject_is_seen_where_it_is_and_not_where_another_is():
+    pictures = np.concatenate([picture(subject=subject) for subject in ("cat", "cat", "moon")])
+    assert faith.subject_seen(["a cat", "a moon at night", "the red moon"], pictures).tolist() == [1, 0, 1]
+    assert faith.subject_seen(["a bicycle"], pictures[:1]).tolist() == [0], "no subject of GlyphWorld"
+
+
+def test_pictures_of_another_size_are_refused():
+    with pytest.raises(NpkitError, match="96 x 96 pixels for each prefix"):
+        faith.subject_seen(["a cat"], np.zeros((1, 64, 64, 3), np.uint8))

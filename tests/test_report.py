@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from npkit.findings.evaluation import CONTRASTS, VARIANTS, save_results
+from npkit.findings.evaluation import CONTRASTS, save_results
+from npkit.findings.variants import VARIANTS
 from npkit.study.artifacts import STAGES, open_run
 from npkit.study.report import Record, age, headline, write_report
 from npkit.study.reporting.answers import answer, verdicts

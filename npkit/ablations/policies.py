@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerFast
 from npkit.ablations.engine import Trial
 from npkit.ablations.laws import best_of_n_kl, expected_best
 from npkit.ablations.payments import PaidRun, load_scorer, paid_run, write_paid
-from npkit.findings.evaluation import evaluate, gains, picture_seeds, test_prefixes
+from npkit.findings.evaluation import evaluate, gains, picture_seeds
+from npkit.findings.variants import test_prefixes
 from npkit.neurologic.published import decode_as_set
 from npkit.scoring.rewards import Scorer
 from npkit.study.artifacts import Artifact, Run, set_threads

@@ -24,7 +24,7 @@ from npkit.figures.lettering import Canvas, installed_families, wrap
 
 
 class VariantStyle(NamedTuple):
-    """How a variant looks in every figure: colour (Okabe and Ito's colour-blind safe set, two of Tol's) and marker."""
+    """How a variant looks in every figure: colour (most of Okabe and Ito's or Tol's safe ones) and marker."""
     color: str
     marker: str
 
@@ -32,7 +32,11 @@ class VariantStyle(NamedTuple):
 VARIANT_STYLE = {
     "prefix": VariantStyle("#7A7A7A", "o"),
     "human": VariantStyle("#009E73", "s"),
+    "prefix+boosters": VariantStyle("#999933", "p"),
+    "random": VariantStyle("#AA4499", "X"),
+    "frequent": VariantStyle("#6B4E16", "d"),
     "sft": VariantStyle("#56B4E9", "^"),
+    "best-of-n": VariantStyle("#000000", "h"),
     "sft+beam": VariantStyle("#332288", "<"),
     "sft+nl": VariantStyle("#0072B2", "v"),
     "ppo": VariantStyle("#E69F00", "D"),
@@ -73,6 +77,11 @@ class Figure(matplotlib.figure.Figure):
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
         return buffer.getvalue()
+
+
+def style_of(name: str) -> VariantStyle:
+    """Return the style of a variant, or of one on some prefixes alone, such as "human (with a completion)"."""
+    return VARIANT_STYLE[name.partition(" (")[0]]
 
 
 @styled

@@ -1,4 +1,4 @@
-"""Figures of notebook 06_evaluation: gains with intervals, score distributions, judges compared, sample sheets."""
+"""Figures of notebook 06_evaluation: gains, win rates, judges compared, quality against faithfulness and variety."""
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -7,7 +7,17 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from npkit.figures.base import INK, MUTED, VARIANT_STYLE, Figure, new_figure, picture_sheet, scatter_in_rows, styled
+from npkit.figures.base import (
+    INK,
+    MUTED,
+    VARIANT_STYLE,
+    Figure,
+    new_figure,
+    picture_sheet,
+    scatter_in_rows,
+    style_of,
+    styled,
+)
 from npkit.findings.stats import Interval
 
 COLORS = {variant: style.color for variant, style in VARIANT_STYLE.items()}
@@ -38,7 +48,8 @@ def gain_forest(table: pd.DataFrame, paid: str = "") -> Figure:
     """
     chosen = table[table["variant"] != "prefix"]
     judges = chosen["judge"].unique()
-    figure, panels = new_figure(1 + 2.5 * len(judges), 3.6, 1, len(judges), sharey=True, squeeze=False)
+    height = 0.9 + 0.38 * chosen["variant"].nunique()
+    figure, panels = new_figure(1.4 + 2.5 * len(judges), height, 1, len(judges), sharey=True, squeeze=False)
     for axes, judge in zip(panels.flat, judges, strict=True):
         rows = chosen[chosen["judge"] == judge]
         for place, row in enumerate(rows.itertuples()):
@@ -49,8 +60,8 @@ def gain_forest(table: pd.DataFrame, paid: str = "") -> Figure:
         axes.margins(x=0.15)
         axes.grid(False, axis="y")
         _color_labels(axes)
-    figure.supxlabel("gain over the prefix, on each judge's own scale: mean of "
-                     f"{chosen['n'].min()} prefixes and 95 % interval")
+    figure.supxlabel(f"gain over the prefix, on each judge's own scale: mean of {_numbers(chosen['n'])} prefixes and "
+                     "95 % interval")
     return figure
 
 
@@ -58,7 +69,9 @@ def gain_forest(table: pd.DataFrame, paid: str = "") -> Figure:
 def win_rates(contrasts: pd.DataFrame, paid: str = "") -> Figure:
     """Draw how often the first variant of each pair beats the second, one panel a judge (`contrast_table`)."""
     judges = contrasts["judge"].unique()
-    figure, panels = new_figure(2.2 + 2.2 * len(judges), 3.6, 1, len(judges), sharey=True, sharex=True, squeeze=False)
+    height = 0.9 + 0.38 * contrasts["contrast"].nunique()
+    figure, panels = new_figure(2.8 + 2.2 * len(judges), height, 1, len(judges), sharey=True, sharex=True,
+                                squeeze=False)
     for axes, judge in zip(panels.flat, judges, strict=True):
         rows = contrasts[contrasts["judge"] == judge]
         for place, row in enumerate(rows.itertuples()):
@@ -70,7 +83,7 @@ def win_rates(contrasts: pd.DataFrame, paid: str = "") -> Figure:
                  ylim=(len(rows) - 0.4, -0.7), xlim=(-0.06, 1.06), xticks=(0, 0.25, 0.5, 0.75, 1))
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
         axes.grid(False, axis="y")
-    figure.supxlabel(f"win rate: % of {contrasts['n'].min()} prefixes where the first variant scores higher (a tie "
+    figure.supxlabel(f"win rate: % of {_numbers(contrasts['n'])} prefixes where the first variant scores higher (a tie "
                      "counts half), 95 % interval")
     return figure
 
@@ -78,7 +91,7 @@ def win_rates(contrasts: pd.DataFrame, paid: str = "") -> Figure:
 @styled
 def gain_distributions(gains: pd.DataFrame, judge: str) -> Figure:
     """Draw every prefix's gain as a point on the outline of its variant's distribution (`evaluation.gains`)."""
-    figure, axes = new_figure(7.5, 0.7 + 0.62 * gains.shape[1])
+    figure, axes = new_figure(7.5, 0.7 + 0.5 * gains.shape[1])
     options = {"orient": "h", "ax": axes, "palette": COLORS}
     seaborn.violinplot(gains, **options, inner=None, cut=0, density_norm="width", width=0.85, linewidth=0, alpha=0.35)
     scatter_in_rows(gains, **options, size=2.2, alpha=0.55, jitter=0.22)
@@ -187,6 +200,46 @@ def variant_sheet(prefixes: Sequence[str], prompts: Mapping[str, Sequence[str]],
                          column_titles=list(prompts), row_titles=prefixes)
 
 
+@styled
+def tradeoffs(found: pd.DataFrame, judge: str, faithful: str) -> Figure:
+    """Draw each variant's gain against its faithfulness and against its variety, with intervals (`tradeoffs`).
+
+    `faithful` says what the faithfulness is.
+    """
+    figure, panels = new_figure(10.5, 4.4, 1, 2, sharey=True)
+    labels = {"faithfulness": faithful, "entropy": "variety: entropy of the modifiers, in bits"}
+    for axes, (name, label) in zip(panels, labels.items(), strict=True):
+        for row in found.to_dict("records"):
+            x, y, (color, marker) = row[name], row["gain"], style_of(row["variant"])
+            axes.plot((row[f"{name}_low"], row[f"{name}_high"]), (y, y), color=color, lw=1.6)
+            axes.plot((x, x), (row["gain_low"], row["gain_high"]), color=color, lw=1.6)
+            axes.plot(x, y, ls="", marker=marker, color=color, ms=9, mec="white", mew=0.8, label=row["variant"])
+        axes.axhline(0, color=MUTED, lw=1, ls="--", zorder=0)
+        axes.set(xlabel=label)
+    panels[0].set_ylabel(f"quality: {judge}'s gain over the prefix")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
+    return figure
+
+
+@styled
+def example_sheet(groups: Mapping[str, Sequence[str]], variant: str, prompts: Mapping[str, str],
+                  pictures: Mapping[str, Sequence], gain: Mapping[str, float]) -> Figure:
+    """Draw the prefix's picture above the variant's, a column an example, with prefix, gain and the words added.
+
+    `groups` maps "best" and the like to prefixes; `pictures` has as many for "prefix" and for the variant.
+    """
+    prefixes = [prefix for chosen in groups.values() for prefix in chosen]
+    added = [f"{gain[prefix]:+.2f}  {prompts[prefix].removeprefix(prefix).lstrip(', ')}" for prefix in prefixes]
+    return picture_sheet([*pictures["prefix"], *pictures[variant]], [*prefixes, *added], len(prefixes),
+                         column_titles=[name for name, chosen in groups.items() for _ in chosen],
+                         row_titles=["prefix", variant])
+
+
+def _numbers(counts: pd.Series) -> str:
+    """Return one number, or the smallest and the largest."""
+    return f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+
+
 def _title(judge: str, paid: str) -> str:
     return f"{judge} (paid)" if judge == paid else judge
 
@@ -200,9 +253,9 @@ def _bar(axes: Axes, place: int, interval: tuple[float, ...], color: str, marker
 
 
 def _interval(axes: Axes, place: int, interval: tuple[float, ...], variant: str, text: str = "{:+.2f}") -> None:
-    _bar(axes, place, interval, *VARIANT_STYLE[variant], text)
+    _bar(axes, place, interval, *style_of(variant), text)
 
 
 def _color_labels(axes: Axes) -> None:
     for label in axes.get_yticklabels():
-        label.set(color=COLORS.get(label.get_text(), INK), weight="bold")
+        label.set(color=COLORS.get(label.get_text().partition(" (")[0], INK), weight="bold")

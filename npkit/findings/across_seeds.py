@@ -17,7 +17,8 @@ import pandas as pd
 from npkit.errors import NpkitError
 from npkit.findings import intervals
 from npkit.findings.comparisons import holm
-from npkit.findings.evaluation import PAPER_AESTHETIC, PAPER_GAPS, VARIANTS, paired_scores
+from npkit.findings.evaluation import PAPER_AESTHETIC, PAPER_GAPS, paired_scores
+from npkit.findings.variants import VARIANTS
 
 CONTRAST = "ppo - sft"
 PAPER_JUDGE = "aesthetic"  # by whose score the paper orders its systems

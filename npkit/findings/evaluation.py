@@ -1,80 +1,34 @@
-"""Evaluation: the eight variants on the same test prefixes and picture seeds, judged, and compared prefix by prefix."""
-from collections.abc import Callable, Mapping, Sequence
+"""Evaluation: all variants on the same test prefixes and picture seeds, judged, and compared prefix by prefix."""
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-from datasets import Dataset
 from numpy.typing import ArrayLike
 from scipy.stats import linregress, spearmanr, t
 
 from npkit.errors import NpkitError
 from npkit.findings.stats import Interval, effect_size, paired_bootstrap, sign_flip_p, win_rate
+from npkit.findings.texts import prefix_retained
+from npkit.findings.variants import VARIANTS
 from npkit.text.corpus import fold
 
 if TYPE_CHECKING:
     from npkit.scoring.images import ImageModel  # for type hints only: these import torch, a table needs none
     from npkit.scoring.rewards import Scorer
 
-VARIANTS = ("prefix", "human", "sft", "sft+beam", "sft+nl", "ppo", "ppo+beam", "ppo+nl")
-DECODED = ("beam", "nl")  # by notebook 05: the likeliest completion, and the likeliest under the default clauses
+BASELINES = ("prefix+boosters", "random", "frequent", "best-of-n")
+EVALUATED = ("prefix", "human", *BASELINES[:3], "sft", BASELINES[3], *VARIANTS[3:])  # in the order of the tables
+SHOWN = tuple(variant for variant in EVALUATED if variant not in ("prefix", "random", "sft+beam"))  # by the README
+WITH_COMPLETION = "human (with a completion)"  # people's prompts on the prefixes to which they added words
 # The scores are recalled, to confirm; the gaps are confirmed: section 3.3
 PAPER_AESTHETIC = {"prefix": 5.64, "human": 5.92, "sft": 6.02, "sft+nl": 6.05, "ppo": 6.22, "ppo+nl": 6.27}
 PAPER_GAPS = {("ppo+nl", "human"): 0.35, ("ppo+nl", "ppo"): 0.05}
 LEARNT = (("ppo", "sft"), ("ppo+beam", "sft+beam"), ("ppo+nl", "sft+nl"))  # what PPO added, a pair a way of decoding
-CONTRASTS = (*LEARNT, ("ppo+nl", "ppo+beam"), ("ppo+nl", "ppo"), ("ppo", "human"), ("ppo+nl", "human"))
-GROUP = 16  # prefixes painted from one seed: with eight variants 128 pictures, four full batches of `tiny`
-Sampler = Callable[[Sequence[str]], list[str]]  # prefixes -> completions
-Fits = Callable[[Sequence[str]], list[bool]]
-
-
-def test_prefixes(dataset: Dataset, num_prefixes: int, seed: int, fits: Fits | None = None) -> list[str]:
-    """Return `num_prefixes` different prefixes of the test split, in an order that depends on the seed alone.
-
-    `fits` says of prefixes which ones the policy can read (`policy.fits`); the others are left out.
-    """
-    rows = zip(dataset["prefix"], dataset["split"], strict=True)
-    prefixes = sorted({fold(prefix): prefix for prefix, split in sorted(rows) if split == "test"}.values())
-    if fits:
-        prefixes = [prefix for prefix, readable in zip(prefixes, fits(prefixes), strict=True) if readable]
-    if len(prefixes) < num_prefixes:
-        raise NpkitError(f"evaluation.num_prefixes is {num_prefixes}, but the test split has {len(prefixes)} different "
-                         "prefixes: lower it, raise data.test_share or use a larger corpus")
-    return [prefixes[index] for index in np.random.default_rng(seed).permutation(len(prefixes))[:num_prefixes]]
-
-
-def human_prompts(dataset: Dataset, prefixes: Sequence[str]) -> list[str]:
-    """Return for each prefix the first prompt of the test split that a person made of it."""
-    first = {}
-    for prefix, prompt, split in zip(dataset["prefix"], dataset["prompt"], dataset["split"], strict=True):
-        if split == "test":
-            first.setdefault(prefix, prompt)
-    return [first[prefix] for prefix in prefixes]
-
-
-def decoded_prompts(decoded: pd.DataFrame, variant: str, prefixes: Sequence[str]) -> list[str]:
-    """Return the prompts that notebook 05 decoded for a variant, in the order of `prefixes`."""
-    rows = decoded[decoded["variant"] == variant].drop_duplicates("prefix").set_index("prefix")["completion"]
-    missing = [prefix for prefix in prefixes if prefix not in rows.index]
-    if missing:
-        raise NpkitError(f"decoded.parquet has no {variant} prompt for {len(missing)} of {len(prefixes)} test prefixes "
-                         f"(first: {missing[0]!r}): run notebook 05_neurologic_decoding with the same settings")
-    return [prefix + rows[prefix] for prefix in prefixes]
-
-
-def prompts_for_variants(prefixes: Sequence[str], dataset: Dataset, samplers: Mapping[str, Sampler],
-                         decoded: pd.DataFrame) -> dict[str, list[str]]:
-    """Return variant -> one prompt for each prefix.
-
-    `samplers` maps "sft" and "ppo" to `policy.generate` with everything but the prefixes filled in; `decoded` is the
-    table of notebook 05 with the prompts of each policy's `DECODED` variants, "sft+nl" being one.
-    """
-    prompts = {"prefix": list(prefixes), "human": human_prompts(dataset, prefixes)}
-    for variant, sample in samplers.items():
-        prompts[variant] = [prefix + completion for prefix, completion in zip(prefixes, sample(prefixes), strict=True)]
-        prompts |= {f"{variant}+{way}": decoded_prompts(decoded, f"{variant}+{way}", prefixes) for way in DECODED}
-    return {variant: prompts[variant] for variant in VARIANTS}
+CONTRASTS = (*LEARNT, ("ppo+nl", "ppo+beam"), ("ppo+nl", "ppo"), ("ppo", "human"), ("ppo+nl", "human"),
+             ("ppo", WITH_COMPLETION), ("ppo", "prefix+boosters"), ("ppo", "best-of-n"), ("best-of-n", "sft"))
+GROUP = 16  # prefixes painted from one seed: their twelve variants are 192 pictures, six full batches of `tiny`
 
 
 def picture_seeds(seed: int, num_seeds: int) -> list[int]:
@@ -121,17 +75,33 @@ def gains(rows: pd.DataFrame, judge: str, baseline: str = "prefix") -> pd.DataFr
     return scores.drop(columns=baseline).sub(scores[baseline], axis=0)
 
 
+def with_completion(rows: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Return `paired_scores` with a column `WITH_COMPLETION` behind "human": missing where a person added no word.
+
+    Without "human", or with fewer than two such prefixes, the scores stay as they are.
+    """
+    human = rows[rows["variant"] == "human"].drop_duplicates("prefix").set_index("prefix")["prompt"]
+    added = [prefix for prefix, prompt in human.items() if fold(prompt) != fold(prefix)]
+    if len(added) < 2:
+        return scores
+    columns = list(scores)
+    place = columns.index("human") + 1
+    return scores.assign(**{WITH_COMPLETION: scores["human"].where(scores.index.isin(added))})[
+        [*columns[:place], WITH_COMPLETION, *columns[place:]]]
+
+
 def results_table(rows: pd.DataFrame, rng: np.random.Generator, samples: int = 2000) -> pd.DataFrame:
     """Return one row per (judge, variant): mean score and gain over the prefix, each with its 95 % interval, and n.
 
-    Column `paper` holds the paper's aesthetic score, to confirm. `readable` and `text_table` print the table.
+    `WITH_COMPLETION` is a row of its own, over its own prefixes. Column `paper` holds the paper's aesthetic score, to
+    confirm. `readable` and `text_table` print the table.
     """
     found = []
     for judge in rows["judge"].unique():
-        scores = paired_scores(rows, judge)
+        scores = with_completion(rows, paired_scores(rows, judge))
         for variant in scores:
-            mean = paired_bootstrap(scores[variant], rng, samples)
-            gain = paired_bootstrap(scores[variant] - scores["prefix"], rng, samples)
+            mean = paired_bootstrap(scores[variant].dropna(), rng, samples)
+            gain = paired_bootstrap((scores[variant] - scores["prefix"]).dropna(), rng, samples)
             paper = PAPER_AESTHETIC.get(variant) if judge == "aesthetic" else None
             found.append((judge, variant, *mean[:3], *gain[:3], mean.n, paper))
     return pd.DataFrame(found, columns=["judge", "variant", "mean", "mean_low", "mean_high", "gain", "gain_low",
@@ -141,16 +111,18 @@ def results_table(rows: pd.DataFrame, rng: np.random.Generator, samples: int = 2
 def contrast_table(rows: pd.DataFrame, rng: np.random.Generator, samples: int = 2000) -> pd.DataFrame:
     """Return one row per (judge, pair of `CONTRASTS`): difference, win rate (both with 95 % intervals), effect, p.
 
-    Column `paper` holds the paper's two aesthetic gaps (section 3.3).
+    Pairs of which a variant was not evaluated are left out. Column `paper` holds the paper's two aesthetic gaps
+    (section 3.3).
     """
     found = []
     for judge in rows["judge"].unique():
-        scores = paired_scores(rows, judge)
-        for variant, baseline in CONTRASTS:
-            difference = scores[variant] - scores[baseline]
+        scores = with_completion(rows, paired_scores(rows, judge))
+        for variant, baseline in (pair for pair in CONTRASTS if {*pair} <= {*scores}):
+            pair = scores[[variant, baseline]].dropna()
+            difference = pair[variant] - pair[baseline]
             interval = paired_bootstrap(difference, rng, samples)
             found.append((judge, f"{variant} - {baseline}", *interval[:3],
-                          *win_rate(scores[variant], scores[baseline])[:3], effect_size(difference),
+                          *win_rate(pair[variant], pair[baseline])[:3], effect_size(difference),
                           sign_flip_p(difference, rng), interval.n,
                           PAPER_GAPS.get((variant, baseline)) if judge == "aesthetic" else None))
     return pd.DataFrame(found, columns=["judge", "contrast", "difference", "low", "high", "win_rate", "win_low",
@@ -212,9 +184,46 @@ def intercept(extra_words: ArrayLike, extra_gain: ArrayLike) -> Interval:
     return Interval(float(line.intercept), float(line.intercept - half), float(line.intercept + half), len(words))
 
 
+def faithfulness_rows(rows: pd.DataFrame, judge: str = "") -> pd.DataFrame:
+    """Return the rows of the judge of faithfulness; without one, rows that say 1 where a prompt keeps its prefix."""
+    if judge:
+        return rows[rows["judge"] == judge].reset_index(drop=True)
+    chosen = rows[rows["judge"] == rows["judge"].iloc[0]].reset_index(drop=True)
+    kept = [prefix_retained([prompt], [prefix]) for prefix, prompt in zip(chosen["prefix"], chosen["prompt"])]
+    return chosen.assign(judge="prefix retained", score=kept)
+
+
+def tradeoffs(rows: pd.DataFrame, faithful: pd.DataFrame, texts: pd.DataFrame, rng: np.random.Generator,
+              samples: int = 2000) -> pd.DataFrame:
+    """Return a row a variant: its gain, faithfulness and modifier entropy, each with `_low` and `_high` ends.
+
+    `rows` are the scores of one judge, `faithful` the `faithfulness_rows`, `texts` the `text_table`.
+    """
+    (judge,), (faith,) = rows["judge"].unique(), faithful["judge"].unique()
+    scores, seen = paired_scores(rows, judge), paired_scores(faithful, faith)
+    bits = texts.set_index("variant")
+    found = []
+    for variant in scores:
+        gain = paired_bootstrap(scores[variant] - scores["prefix"], rng, samples)
+        found.append((variant, *gain[:3], *paired_bootstrap(seen[variant], rng, samples)[:3],
+                      *bits.loc[variant, ["modifier_entropy", "entropy_low", "entropy_high"]]))
+    names = [f"{name}{end}" for name in ("gain", "faithfulness", "entropy") for end in ("", "_low", "_high")]
+    return pd.DataFrame(found, columns=["variant", *names])
+
+
+def extremes(gain: pd.Series, number: int = 2) -> dict[str, list[str]]:
+    """Return the prefixes with the best, the median and the worst gains, `number` of each, the best one first."""
+    ranked = gain.sort_values(ascending=False, kind="stable").index.tolist()
+    middle = (len(ranked) - number) // 2
+    return {"best": ranked[:number], "median": ranked[middle:middle + number], "worst": ranked[-number:]}
+
+
 def flat_metrics(table: pd.DataFrame, contrasts: pd.DataFrame) -> dict[str, float]:
-    """Return the manifest's metrics, such as "aesthetic/ppo", "pickscore_gain_low/ppo", "ppo_minus_sft/pickscore"."""
-    metrics = {}
+    """Return the manifest's metrics, such as "aesthetic/ppo", "pickscore_gain_low/ppo", "ppo_minus_sft/pickscore".
+
+    "num_prefixes/..." says of a row over fewer prefixes than the others how many it has.
+    """
+    metrics = {f"num_prefixes/{row.variant}": row.n for row in table.itertuples() if row.n < table["n"].max()}
     for row in table.itertuples():
         metrics[f"{row.judge}/{row.variant}"] = row.mean
         if row.variant != "prefix":
@@ -227,41 +236,53 @@ def flat_metrics(table: pd.DataFrame, contrasts: pd.DataFrame) -> dict[str, floa
     return {name: round(float(value), 6) for name, value in metrics.items()}
 
 
-def save_results(rows: pd.DataFrame, folder: Path, rng: np.random.Generator, samples: int = 2000) -> dict[str, float]:
-    """Write scores.parquet, table.parquet and contrasts.parquet into an artifact's folder; return its metrics."""
+def save_results(rows: pd.DataFrame, folder: Path, rng: np.random.Generator, samples: int = 2000, *,
+                 faithful: str = "", extra: Sequence[str] = ()) -> dict[str, float]:
+    """Write scores, faithfulness, table and contrasts (.parquet) into an artifact's folder; return its metrics.
+
+    `faithful` is the judge of faithfulness among `rows`, "" where there is none; the judges `extra` are none of
+    quality, and in no table.
+    """
+    told = faithfulness_rows(rows, faithful)
+    rows = rows[~rows["judge"].isin(extra)].reset_index(drop=True)
     table, contrasts = results_table(rows, rng, samples), contrast_table(rows, rng, samples)
-    for name, frame in {"scores": rows, "table": table, "contrasts": contrasts}.items():
+    for name, frame in {"scores": rows, "faithfulness": told, "table": table, "contrasts": contrasts}.items():
         frame.to_parquet(folder / f"{name}.parquet", index=False)
-    return flat_metrics(table, contrasts)
+    shares = paired_scores(told, told["judge"].iloc[0]).mean()
+    return flat_metrics(table, contrasts) | {f"faithfulness/{name}": round(float(share), 6)
+                                             for name, share in shares.items()}
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a `results_table` as people read it: variants down, a "gain [95 % interval]" per judge across."""
+    """Return a `results_table` as people read it: variants down, a "gain [95 % interval]" per judge across, and n."""
     wide = table.set_index(["variant", "judge"])
-    variants, judges = table["variant"].unique(), table["judge"].unique()
+    variants = table["variant"].unique()
     columns = {}
-    for judge in judges:
+    for judge in table["judge"].unique():
         one = wide.xs(judge, level="judge").loc[variants]
         digits = 2 if one["gain"].abs().max() >= 0.1 else 4
-        if one["paper"].notna().any():
-            columns[judge, "mean"] = one["mean"].map(f"{{:.{digits}f}}".format)
         others = one.drop("prefix")[["gain", "gain_low", "gain_high"]]
         cell = f"{{:+.{digits}f}} [{{:.{digits}f}}, {{:.{digits}f}}]" if others.any(axis=None) else "constant"
-        columns[judge, "gain [95 %]"] = {"prefix": "-"} | {row.Index: cell.format(*row[1:])
-                                                           for row in others.itertuples()}
-    columns["", "n"] = one["n"]
-    if table["paper"].notna().any():
-        paper = table.dropna(subset="paper").set_index("variant")["paper"].reindex(variants)
-        columns["paper", "(to confirm)"] = paper.map("{:.2f}".format).where(paper.notna(), "-")
+        columns[judge] = {"prefix": "-"} | {row.Index: cell.format(*row[1:]) for row in others.itertuples()}
+    columns["n"] = one["n"]
     return pd.DataFrame(columns, index=variants)
+
+
+def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean aesthetic scores with their intervals, ours beside the paper's, of the variants that it has."""
+    ours = table.dropna(subset="paper").set_index("variant")
+    cells = [f"{row.mean:.2f} [{row.mean_low:.2f}, {row.mean_high:.2f}]" for row in ours.itertuples()]
+    return pd.DataFrame({"aesthetic, mean [95 %]": cells, "paper (to confirm)": ours["paper"].map("{:.2f}".format)},
+                        index=ours.index.rename(None))
 
 
 def text_table(table: pd.DataFrame) -> str:
     """Return the table as text of at most 120 columns, with the sentences that say how to read it."""
     wide = readable(table)
-    constant = "Constant: the judge scores every variant alike.\n" if (wide == "constant").any(axis=None) else ""
-    return f"""{wide.to_string(line_width=120)}
-
-Gain: score minus the score of the bare prefix, same picture seeds; 95 % intervals by paired bootstrap over prefixes.
-{constant}n: how many test prefixes each number rests on.
-paper (to confirm): the mean aesthetic score that the paper reports, of other pictures and on another scale."""
+    gain = "Gain: score minus the score of the bare prefix, same picture seeds; 95 % intervals by paired bootstrap over"
+    notes = [f"{gain} prefixes.", "n: how many test prefixes each number rests on."]
+    if (wide == "constant").any(axis=None):
+        notes.insert(1, "Constant: the judge scores every variant alike.")
+    if WITH_COMPLETION in wide.index:
+        notes.append(f"{WITH_COMPLETION}: without the prefixes to which people added no word.")
+    return "\n".join([wide.to_string(line_width=120), "", *notes])

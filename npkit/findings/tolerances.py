@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t
 
-from npkit.findings.evaluation import VARIANTS
+from npkit.findings.variants import VARIANTS
 
 ALPHA = 0.05  # false alarms of a whole check
 MARGIN = 0.5  # of the reference value: a larger shift would matter

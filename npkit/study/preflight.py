@@ -8,7 +8,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from npkit.errors import Faults, NpkitError
-from npkit.findings.evaluation import test_prefixes
+from npkit.findings.variants import test_prefixes
 from npkit.study.artifacts import WITHOUT_CORPUS, Run
 from npkit.text import corpus
 from npkit.text.policy import check_name, early_tokenizer, is_recurrent_kind, longest_scored_prefix, num_positions
@@ -150,6 +150,13 @@ def check_scoring(run: Run, faults: Faults) -> None:
     for judge in run.config.judges:
         with faults.noted():
             judges.check_config(judge)
+    faithful = run.config.faithfulness_judge
+    if faithful and faithful not in run.config.judges:
+        with faults.noted():
+            try:
+                judges.check_config(faithful)
+            except NpkitError as error:
+                raise NpkitError(f"evaluation.faithfulness: {error}") from error
 
 
 def check_architecture(run: Run) -> None:

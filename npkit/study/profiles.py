@@ -158,10 +158,14 @@ class NeurologicConfig:
 class EvaluationConfig:
     """Which prefixes, seeds and intervals the result table rests on."""
     max_new_tokens: int
-    num_prefixes: int = 200
+    faithfulness: str                # says if a picture shows what was asked for: a judge's name, or a module:function
+    #                                  of (prefixes, pictures, head); empty: whether the prompt keeps the prefix
+    num_prefixes: int = 300
     num_seeds: int = 1               # pictures a prompt
     bootstrap_samples: int = 2000
     temperature: float = 1.0
+    best_of_n: int = 4               # samples of SFT of which the baseline best-of-n keeps the one that is paid most
+    faithfulness_head: str = ""      # of a module:function: the file or folder of its weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +207,15 @@ class Profile:
         """Return the judge called `name`."""
         known = {judge.name: judge for judge in self.judges}
         return known.get(name) or _unknown("judge", name, known)
+
+    @property
+    def faithfulness_judge(self) -> JudgeConfig | None:
+        """The judge of whether a picture shows what was asked for; None where the settings name none."""
+        model = self.evaluation.faithfulness
+        if ":" in model:
+            return JudgeConfig(name=model.rpartition(":")[2], kind="picture_function", model=model,
+                               head=self.evaluation.faithfulness_head)
+        return self.judge(model) if model else None
 
 
 COMPAT = ("", "lu2021", "neuroprompts")
@@ -340,6 +353,11 @@ def _wrong_names(profile: Profile) -> Iterator[str]:
     for judge in profile.judges:
         if judge.kind not in JUDGE_KINDS:
             yield f"judges.{judge.name}.kind is one of {', '.join(JUDGE_KINDS)}, got {judge.kind!r}"
+    if (faithful := profile.evaluation.faithfulness) and ":" not in faithful:
+        try:
+            profile.judge(faithful)
+        except NpkitError as error:
+            yield f"evaluation.faithfulness is a judge's name, a module:function or empty: {error}"
 
 
 def _wrong_weights(profile: Profile) -> Iterator[str]:

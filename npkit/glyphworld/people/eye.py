@@ -1,8 +1,8 @@
 """Eye: what GlyphWorld's public sees in a picture, a small network that names subject, colour, place and effects.
 
 It is trained on renders and on the same pictures moved, blurred, noisy and, once there is an autoencoder, decoded; and
-on pictures whose subject was wiped out, which it learns to call nothing. It belongs to the public alone: no judge, no
-reward and no measure uses it.
+on pictures whose subject was wiped out, which it learns to call nothing. It belongs to the public: no judge and no
+reward uses it, and of the measures one alone, which asks whether the subject is seen (`people.faith`).
 """
 import json
 from collections.abc import Callable
