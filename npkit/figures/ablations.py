@@ -84,3 +84,23 @@ def interactions(square: pd.DataFrame, clear: pd.DataFrame, judge: str) -> Figur
     axes.tick_params(rotation=0, length=0)
     axes.grid(False)
     return figure
+
+
+@styled
+def crossing(means: pd.DataFrame, one: str, other: str) -> Figure:
+    """Draw what two clauses bring, alone and together, one panel a judge.
+
+    `means` has the mean gain by every judge (columns) under "none", `one`, `other` and both ("one + other"). A dashed
+    line ends where the second clause would stand if it brought beside the first what it brings alone.
+    """
+    figure, panels = new_figure(1.6 + 2.6 * len(means.columns), 3.2, 1, len(means.columns), squeeze=False)
+    for axes, judge in zip(panels.flat, means, strict=True):
+        without, upper = (means.loc[arms, judge].to_numpy() for arms in (["none", one], [other, f"{one} + {other}"]))
+        axes.plot([0, 1], without, color=BLUE, marker="o", label=f"without {other}")
+        axes.plot([0, 1], upper, color=ORANGE, marker="s", label=f"with {other}")
+        axes.plot([0, 1], upper[0] + without - without[0], color=ORANGE, lw=1, ls="--", label="if the two only added up")
+        axes.set(title=judge, xticks=[0, 1], xticklabels=["none", one], xlim=(-0.2, 1.2))
+    panels[0, 0].set_ylabel("mean gain over the prefix")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    return figure
