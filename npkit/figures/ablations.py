@@ -95,10 +95,11 @@ def crossing(means: pd.DataFrame, one: str, other: str) -> Figure:
     """
     figure, panels = new_figure(1.6 + 2.6 * len(means.columns), 3.2, 1, len(means.columns), squeeze=False)
     for axes, judge in zip(panels.flat, means, strict=True):
-        without, upper = (means.loc[arms, judge].to_numpy() for arms in (["none", one], [other, f"{one} + {other}"]))
+        without, beside = (means.loc[names, judge].to_numpy()
+                           for names in (["none", one], [other, f"{one} + {other}"]))
         axes.plot([0, 1], without, color=BLUE, marker="o", label=f"without {other}")
-        axes.plot([0, 1], upper, color=ORANGE, marker="s", label=f"with {other}")
-        axes.plot([0, 1], upper[0] + without - without[0], color=ORANGE, lw=1, ls="--", label="if the two only added up")
+        axes.plot([0, 1], beside, color=ORANGE, marker="s", label=f"with {other}")
+        axes.plot([0, 1], beside[0] + without - without[0], color=ORANGE, lw=1, ls="--", label="as if added up")
         axes.set(title=judge, xticks=[0, 1], xticklabels=["none", one], xlim=(-0.2, 1.2))
     panels[0, 0].set_ylabel("mean gain over the prefix")
     handles, labels = panels[0, 0].get_legend_handles_labels()
