@@ -39,10 +39,12 @@ def arms(table: pd.DataFrame, baseline: str, paid: str = "") -> Figure:
 
 
 @styled
-def frontier(points: pd.DataFrame, fits: Mapping[str, Sequence], paid: str, truth: str) -> Figure:
+def frontier(points: pd.DataFrame, fits: Mapping[str, Sequence], paid: str, truth: str,
+             over: str = "the prefix") -> Figure:
     """Draw the gain by the paid judge and by `truth` against the square root of KL, with the laws fitted to `truth`.
 
-    A point is one place on the curve of one arm and seed. Left: reinforcement learning; right: best-of-n.
+    A point is one place on the curve of one arm and seed. Left: reinforcement learning; right: best-of-n. `over` says
+    what the gains are measured from.
     """
     figure, panels = new_figure(9.5, 3.8, 1, 2, sharey=True)
     kinds = {"rl": ("PPO", points["arm"] != "best-of-n"), "best-of-n": ("best of n", points["arm"] == "best-of-n")}
@@ -57,7 +59,7 @@ def frontier(points: pd.DataFrame, fits: Mapping[str, Sequence], paid: str, trut
                       label=f"law fitted to {truth}, a line a seed" if not number else None)
         axes.axhline(0, color=MUTED, lw=1, ls="--", zorder=0)
         axes.set(title=title, xlabel="distance from SFT: square root of KL, in nats a text")
-    panels[0].set_ylabel("mean gain over the prefix")
+    panels[0].set_ylabel(f"mean gain over {over}")
     panels[0].legend(loc="best")
     return figure
 
