@@ -1,11 +1,24 @@
 """One toy example of every figure function, with a word of our choice wherever a figure shows people's text."""
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
-from npkit.figures import Figure, alarm, data, evaluation, glyphworld, neurologic, picture_sheet, ppo, reward, sft
+from npkit.figures import (
+    Figure,
+    ablations,
+    alarm,
+    data,
+    evaluation,
+    glyphworld,
+    neurologic,
+    picture_sheet,
+    ppo,
+    reward,
+    sft,
+)
 from npkit.findings.alarm import Alarm
 from npkit.findings.evaluation import EVALUATED, contrast_table, extremes, gains, lengths, results_table
 from npkit.findings.stats import Interval
@@ -144,6 +157,22 @@ def of_reward(word: str) -> dict[Callable, Callable[[], Figure]]:
     }
 
 
+def of_ablations(word: str) -> dict[Callable, Callable[[], Figure]]:
+    """Return the examples of notebook 07."""
+    table = pd.DataFrame({"judge": "b", "arm": ["none", word, "c"], "gain": [0.1, 0.2, 0.5], "low": [0.0, 0.1, 0.4],
+                          "high": [0.2, 0.3, 0.6], "p": [np.nan, 0.5, 0.01], "seeds": 3})
+    points = pd.DataFrame({"arm": ["best-of-n", "best-of-n", "c", "c"], "kl": [0.1, 0.5, 1.0, 4.0], word: 0.5, "b": 1})
+    square = pd.DataFrame([[0.1, -0.2], [-0.2, 0.4]], ["c", word], ["c", word])
+    clear = pd.DataFrame({"one": ["c", "c"], "other": ["c", word], "low": [0.0, -0.3], "high": [0.2, -0.1]})
+    means = pd.DataFrame({word: [0.1, 0.3, 0.2, 0.5]}, ["none", "a", "b", "a + b"])
+    return {
+        ablations.arms: partial(ablations.arms, table, "none", "b"),
+        ablations.frontier: partial(ablations.frontier, points, {"rl": [SimpleNamespace(gain=np.sqrt)]}, word, "b"),
+        ablations.interactions: partial(ablations.interactions, square, clear, "b"),
+        ablations.crossing: partial(ablations.crossing, means, "a", "b"),
+    }
+
+
 def examples(word: str) -> dict[Callable, Callable[[], Figure]]:
     """Return figure function -> a call of it on toy data."""
-    return of_evaluation(word) | of_training(word) | of_reward(word) | of_corpora(word)
+    return of_evaluation(word) | of_training(word) | of_reward(word) | of_corpora(word) | of_ablations(word)

@@ -46,7 +46,7 @@ print(json.dumps(found))
 """
 AFTER_DATA, AFTER_SFT, AFTER_PPO = (  # notebook 03 reads no other stage
     set(list(STAGES)[list(STAGES).index(name):]) - {"reward"} for name in ("data", "sft", "ppo"))
-DECODED, JUDGED = {"neurologic", "evaluation"}, AFTER_PPO | {"judges"}
+DECODED, JUDGED = {"neurologic", "evaluation", "ablations"}, AFTER_PPO | {"judges"}
 CHANGES = {"npkit/text/corpus.py": AFTER_DATA | {"glyphworld"},
            "npkit/text/policy.py": AFTER_SFT,
            "npkit/training/sft.py": AFTER_SFT,

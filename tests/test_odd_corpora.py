@@ -13,7 +13,8 @@ TOY = {"policy.num_layers": 1, "policy.hidden_size": 16, "policy.num_heads": 2, 
        "ppo.episodes_per_update": 4, "ppo.minibatch_size": 4, "ppo.max_new_tokens": 6, "ppo.min_distinct_share": 0.0,
        "images.height": 96, "images.width": 96, "images.num_inference_steps": 1, "evaluation.num_prefixes": 4,
        "evaluation.max_new_tokens": 6, "evaluation.bootstrap_samples": 50, "neurologic.beam_size": 2,
-       "neurologic.max_new_tokens": 32, "runtime.num_threads": 1}
+       "neurologic.max_new_tokens": 32, "ablation.best_of": 8, "ablation.prefixes_a_draw": 2,
+       "runtime.num_threads": 1}
 KEYWORDS = {"style": "ink", "artist": "dix", "format": "oil", "perspective": "up", "booster": "8k", "vibe": "sad"}
 CORPORA = {  # 16 prefixes: four in each split, the fewest that the plan accepts
     "Chinese without commas": ([f"一只{colour}猫坐在{place}上" for colour in "红白黑蓝" for place in "山海云月"], {}),

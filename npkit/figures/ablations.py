@@ -39,10 +39,12 @@ def arms(table: pd.DataFrame, baseline: str, paid: str = "") -> Figure:
 
 
 @styled
-def frontier(points: pd.DataFrame, fits: Mapping[str, Sequence], paid: str, truth: str) -> Figure:
+def frontier(points: pd.DataFrame, fits: Mapping[str, Sequence], paid: str, truth: str,
+             over: str = "the prefix") -> Figure:
     """Draw the gain by the paid judge and by `truth` against the square root of KL, with the laws fitted to `truth`.
 
-    A point is one place on the curve of one arm and seed. Left: reinforcement learning; right: best-of-n.
+    A point is one place on the curve of one arm and seed. Left: reinforcement learning; right: best-of-n. `over` says
+    what the gains are measured from.
     """
     figure, panels = new_figure(9.5, 3.8, 1, 2, sharey=True)
     kinds = {"rl": ("PPO", points["arm"] != "best-of-n"), "best-of-n": ("best of n", points["arm"] == "best-of-n")}
@@ -57,7 +59,7 @@ def frontier(points: pd.DataFrame, fits: Mapping[str, Sequence], paid: str, trut
                       label=f"law fitted to {truth}, a line a seed" if not number else None)
         axes.axhline(0, color=MUTED, lw=1, ls="--", zorder=0)
         axes.set(title=title, xlabel="distance from SFT: square root of KL, in nats a text")
-    panels[0].set_ylabel("mean gain over the prefix")
+    panels[0].set_ylabel(f"mean gain over {over}")
     panels[0].legend(loc="best")
     return figure
 
@@ -83,4 +85,25 @@ def interactions(square: pd.DataFrame, clear: pd.DataFrame, judge: str) -> Figur
     axes.set(xlabel="", ylabel="", title="bold: the interval excludes 0")
     axes.tick_params(rotation=0, length=0)
     axes.grid(False)
+    return figure
+
+
+@styled
+def crossing(means: pd.DataFrame, one: str, other: str) -> Figure:
+    """Draw what two clauses bring, alone and together, one panel a judge.
+
+    `means` has the mean gain by every judge (columns) under "none", `one`, `other` and both ("one + other"). A dashed
+    line ends where the second clause would stand if it brought beside the first what it brings alone.
+    """
+    figure, panels = new_figure(1.6 + 2.6 * len(means.columns), 3.2, 1, len(means.columns), squeeze=False)
+    for axes, judge in zip(panels.flat, means, strict=True):
+        without, beside = (means.loc[names, judge].to_numpy()
+                           for names in (["none", one], [other, f"{one} + {other}"]))
+        axes.plot([0, 1], without, color=BLUE, marker="o", label=f"without {other}")
+        axes.plot([0, 1], beside, color=ORANGE, marker="s", label=f"with {other}")
+        axes.plot([0, 1], beside[0] + without - without[0], color=ORANGE, lw=1, ls="--", label="as if added up")
+        axes.set(title=judge, xticks=[0, 1], xticklabels=["none", one], xlim=(-0.2, 1.2))
+    panels[0, 0].set_ylabel("mean gain over the prefix")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure

@@ -55,6 +55,8 @@ STAGES = {
     "ppo": Stage("04_ppo", ("data", "sft"), ("ppo", "images", "judges"), command="npkit.training.assembly:write_ppo"),
     "neurologic": Stage("05_neurologic_decoding", ("data", "sft", "ppo"), ("neurologic", "evaluation")),
     "evaluation": Stage("06_evaluation", ("data", "sft", "ppo", "neurologic"), ("evaluation", "images", "judges")),
+    "ablations": Stage("07_ablations", ("data", "sft", "ppo"),
+                       ("ablation", "neurologic", "evaluation", "images", "judges")),
 }
 WITHOUT_CORPUS = frozenset({"glyphworld", "reward"})  # stages that read no prompts but those they make themselves
 
