@@ -2,5 +2,5 @@
 from npkit.figures import ablations, alarm, course, data, evaluation, glyphworld, neurologic, ppo, reward, sft
 from npkit.figures.base import VARIANT_STYLE, Figure, VariantStyle, new_figure, note_profile, picture_sheet
 
-__all__ = ["VARIANT_STYLE", "Figure", "VariantStyle", "ablations", "alarm", "course", "data", "evaluation", "glyphworld",
-           "neurologic", "new_figure", "note_profile", "picture_sheet", "ppo", "reward", "sft"]
+__all__ = ["VARIANT_STYLE", "Figure", "VariantStyle", "ablations", "alarm", "course", "data", "evaluation",
+           "glyphworld", "neurologic", "new_figure", "note_profile", "picture_sheet", "ppo", "reward", "sft"]
