@@ -14,6 +14,7 @@ ORDER = (  # from the bottom to the top: a module imports what stands lower, and
     ("npkit.study.syntax",),
     ("npkit.study.code",),
     ("npkit.study.contents",),
+    ("npkit.study.ranges",),
     ("npkit.study.profiles",),
     ("npkit.study.artifacts",),
     ("npkit.text",),

@@ -1,6 +1,5 @@
 """Profiles: every size and setting of a study, as frozen dataclasses read from `profiles.toml`."""
 import difflib
-import math
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,10 +9,8 @@ from pathlib import Path
 from npkit.errors import Faults, NpkitError
 from npkit.numbers import read_number
 from npkit.study.contents import find_file, locate
+from npkit.study.ranges import wrong_numbers
 
-MAY_BE_ZERO = {"max_steps", "num_threads", "sat_tolerance", "prune_factor", "eval_updates"}  # others: at least 1
-MOST = {"neurologic.length_penalty": 10, "neurologic.beam_size": 1000}  # a power of lengths; memory
-MOST_OF_ALL = 2**31 - 1  # what every library takes
 KINDS = {float: "a number", int: "a whole number", str: "a string", bool: "true or false"}
 ARCHITECTURES = ("gpt2", "llama", "gpt_neox", "mamba")
 JUDGE_KINDS = ("pickscore", "aesthetic", "clipscore", "picture_function", "text_function")
@@ -327,7 +324,7 @@ def _typed(setting: str, value, kind: type):
 
 def _check(profile: Profile) -> None:
     """Raise where values have the right type and make no sense, with a sentence for each."""
-    wrong = [*_wrong_numbers(profile), *_wrong_names(profile), *_wrong_weights(profile), *_wrong_ppo(profile.ppo)]
+    wrong = [*wrong_numbers(profile), *_wrong_names(profile), *_wrong_weights(profile), *_wrong_ppo(profile.ppo)]
     data, policy = profile.data, profile.policy
     if data.ppo_share + data.validation_share + data.test_share >= 1:
         wrong.append("data.ppo_share, data.validation_share and data.test_share leave nothing for SFT: their sum must "
@@ -386,21 +383,6 @@ def _wrong_ppo(ppo: PPOConfig) -> Iterator[str]:
         if ppo.episodes_per_update % max(1, getattr(ppo, name)):
             yield (f"{ppo.algorithm} needs ppo.episodes_per_update to be a multiple of ppo.{name}, got "
                    f"{ppo.episodes_per_update} and {getattr(ppo, name)}")
-
-
-def _wrong_numbers(profile: Profile) -> Iterator[str]:
-    """Yield a sentence for each number out of its range."""
-    for section in SECTIONS:
-        for name, value in vars(getattr(profile, section)).items():
-            least = 0 if name in MAY_BE_ZERO else 1
-            if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
-                yield f"{section}.{name} must be a finite number, 0 or more, got {value}"
-            elif name.endswith("_share") and value > 1:
-                yield f"{section}.{name} is a share between 0 and 1, got {value}"
-            elif type(value) is int and value < least:
-                yield f"{section}.{name} must be {least} or more, got {value}"
-            elif isinstance(value, int | float) and value > MOST.get(f"{section}.{name}", MOST_OF_ALL):
-                yield f"{section}.{name} must be {MOST.get(f'{section}.{name}', MOST_OF_ALL):,} or less, got {value}"
 
 
 def _unknown(what: str, name: str, known) -> None:
