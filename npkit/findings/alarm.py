@@ -102,6 +102,8 @@ def falling(gains: ArrayLike, errors: ArrayLike) -> tuple[int, float, float]:
     if not np.isfinite(gains).all() or not (errors > 0).all():
         return len(gains) - 1, 0.0, 1.0
     statistic, mode, fitted = umbrella(gains, errors)
+    left = _squares(gains, fitted, 1 / errors ** 2) / max(1, len(gains) - len(np.unique(fitted)))
+    statistic /= max(1.0, left)  # policies wander between updates by more than the completions of one update show
     null = flat_curves(len(gains))
     return mode, float(fitted[mode] - fitted[-1]), float((1 + (null >= statistic).sum()) / (1 + len(null)))
 
@@ -109,17 +111,15 @@ def falling(gains: ArrayLike, errors: ArrayLike) -> tuple[int, float, float]:
 def umbrella(gains: np.ndarray, errors: np.ndarray) -> tuple[float, int, np.ndarray]:
     """Return how much better a rise and fall fits than a curve that never falls, the last block at the top, the fit.
 
-    Better in weighted squares, over the mean square that is left or 1, whichever is larger: policies wander between
-    updates by more than the completions of one update show.
+    Better in squares weighted by the errors.
     """
     weights = 1 / errors ** 2
     never = _squares(gains, isotonic_regression(gains, weights=weights).x, weights)
     fits = [_top_at(gains, weights, mode) for mode in range(len(gains))]
     left = [_squares(gains, fit, weights) for fit in fits]
     best = fits[int(np.argmin(left))]
-    noise = max(1.0, min(left) / max(1, len(gains) - len(np.unique(best))))
     top = np.flatnonzero(best >= best.max() - 1e-12)
-    return (never - min(left)) / noise, int(top[-1]), best
+    return never - min(left), int(top[-1]), best
 
 
 def _top_at(gains: np.ndarray, weights: np.ndarray, mode: int) -> np.ndarray:
