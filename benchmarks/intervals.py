@@ -31,7 +31,7 @@ from npkit.findings.intervals import Estimate, mean_squares, one_level, two_way
 from npkit.study.artifacts import open_run
 from npkit.study.profiles import parse_settings
 
-REPETITIONS, RESAMPLES, FLIPS = 1000, 400, 2000
+REPETITIONS, RESAMPLES, FLIPS = 1000, 400, 1000
 SEEDS, PREFIXES, PICTURES = (3, 5), (24, 48, 100, 200, 300), (1, 2, 3)
 CELLS = (("oracle", "ppo", "prefix"), ("oracle", "ppo+nl", "ppo"), ("heldout", "ppo", "sft"),
          ("aesthetic", "sft", "prefix"))  # trainings that differ much and little, residuals skewed and not
@@ -41,6 +41,7 @@ IN_PREFIX, IN_PICTURE = 0.4, 0.2
 GOOD = (0.93, 0.97)
 COLUMNS = ["design", "residuals", "seeds", "prefixes", "pictures", "cell", "method", "coverage"]
 Ends = tuple[np.ndarray, np.ndarray]
+Studies = dict[str, list[pd.DataFrame]]  # judge -> a table a study: a row a prefix, a column a variant
 
 
 class Population(NamedTuple):
@@ -50,16 +51,15 @@ class Population(NamedTuple):
     shapes: np.ndarray           # deviations of the studies' means, all judges and contrasts, in units of their own
 
 
-def differences(studies: list[pd.DataFrame], judge: str, variant: str, baseline: str) -> list[np.ndarray]:
+def differences(studies: Studies, judge: str, variant: str, baseline: str) -> list[np.ndarray]:
     """Return each study's differences between two variants, one a prefix."""
-    tables = [paired_scores(rows, judge) for rows in studies]
-    return [(table[variant] - table[baseline]).to_numpy() for table in tables]
+    return [(table[variant] - table[baseline]).to_numpy() for table in studies[judge]]
 
 
-def populations(studies: list[pd.DataFrame]) -> dict[tuple[str, str, str], Population]:
+def populations(studies: Studies) -> dict[tuple[str, str, str], Population]:
     """Return what each of CELLS is drawn from."""
     means = [[values.mean() for values in differences(studies, judge, *pair)]
-             for judge in studies[0]["judge"].unique() for pair in CONTRASTS if "sft+beam" not in pair]
+             for judge in studies for pair in CONTRASTS if "sft+beam" not in pair]
     shapes = np.concatenate([(each - np.mean(each)) / np.std(each, ddof=1) for each in means])
     found = {}
     for cell in CELLS:
@@ -230,11 +230,10 @@ def verdict(rows: pd.DataFrame) -> str:
     return "\n".join([*lines, *(["The other figures:", bad.to_string(index=False)] if len(bad) else [])])
 
 
-def null_differences(studies: list[pd.DataFrame]) -> tuple[list[np.ndarray], np.ndarray]:
+def null_differences(studies: Studies) -> tuple[list[np.ndarray], np.ndarray]:
     """Return each study's differences (prefixes, 28) around their means, and the covariance (28, 28) of the means."""
-    judges = studies[0]["judge"].unique()
     tables = [np.stack(columns, axis=1) for columns in zip(
-        *(differences(studies, judge, *pair) for judge in judges for pair in CONTRASTS))]
+        *(differences(studies, judge, *pair) for judge in studies for pair in CONTRASTS))]
     return [table - table.mean(0) for table in tables], np.cov([table.mean(0) for table in tables], rowvar=False)
 
 
@@ -245,14 +244,15 @@ def any_rejected(p_values: np.ndarray, correct: bool) -> float:
 
 def sign_flips(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return p-values of (prefixes, tests) by random signs, those of a prefix alike in all tests."""
-    signs = rng.choice((-1.0, 1.0), (FLIPS, len(values)))
+    signs = 2.0 * rng.integers(2, size=(FLIPS, len(values)), dtype=np.int8) - 1
     beyond = np.abs(signs @ values) >= np.abs(values.sum(0)) - 1e-9
     return (beyond.sum(0) + 1) / (FLIPS + 1)
 
 
-def errors_of_tests(studies: list[pd.DataFrame], rng: np.random.Generator) -> pd.DataFrame:
+def errors_of_tests(studies: Studies, rng: np.random.Generator) -> pd.DataFrame:
     """Return how often at least one of 28 true hypotheses of no difference is rejected."""
     tables, covariance = null_differences(studies)
+    root = np.linalg.cholesky(covariance + 1e-12 * np.eye(len(covariance)))  # the means of five studies: of rank 4
     rows = {}
     for seeds, prefixes in [(1, 24), (1, 200), (3, 200), (5, 24), (5, 200)]:
         p_values = {"Student": [], "sign flips": []}
@@ -263,7 +263,7 @@ def errors_of_tests(studies: list[pd.DataFrame], rng: np.random.Generator) -> pd
                 p_values["Student"].append(one_level(drawn[0].T).p_value())
                 p_values["sign flips"].append(sign_flips(drawn[0], rng))
             else:
-                effects = rng.multivariate_normal(np.zeros(len(covariance)), covariance, seeds, method="eigh")
+                effects = rng.standard_normal((seeds, len(covariance))) @ root.T
                 means = np.stack([values.mean(0) for values in drawn]) + effects
                 p_values["Student"].append(one_level(means.T).p_value())
         rows |= {(seeds, prefixes, name): {"one of 28, uncorrected": any_rejected(np.array(found), False),
@@ -273,14 +273,18 @@ def errors_of_tests(studies: list[pd.DataFrame], rng: np.random.Generator) -> pd
     return pd.DataFrame(rows).T.rename_axis(["seeds", "prefixes", "test"])
 
 
-def studies_of(args: argparse.Namespace) -> list[pd.DataFrame]:
-    """Return the rows of scores.parquet of several studies, or say which is missing."""
+def studies_of(args: argparse.Namespace) -> Studies:
+    """Return the scores of several studies, or say which is missing."""
     if args.scores:
-        return [pd.read_parquet(path) for path in args.scores]
+        return by_judge([pd.read_parquet(path) for path in args.scores])
     runs = [open_run("evaluation", "tiny", seed, parse_settings(args.set)) for seed in args.seeds]
     if missing := [run for run in runs if not run.artifact]:
         raise NpkitError(f"{len(missing)} of {len(runs)} studies are not there yet: {missing[0].command()}")
-    return [run.artifact.table("scores") for run in runs]
+    return by_judge([run.artifact.table("scores") for run in runs])
+
+
+def by_judge(studies: list[pd.DataFrame]) -> Studies:
+    return {judge: [paired_scores(rows, judge) for rows in studies] for judge in studies[0]["judge"].unique()}
 
 
 def main() -> None:
@@ -293,7 +297,8 @@ def main() -> None:
     begin = time.process_time()
     studies = studies_of(args)
     rows = coverage(populations(studies), args.out)
-    print(f"{len(studies)} studies; {REPETITIONS} repetitions a figure, whose Monte Carlo error is 0.007; in a cell "
+    num_studies = len(next(iter(studies.values())))
+    print(f"{num_studies} studies; {REPETITIONS} repetitions a figure, whose Monte Carlo error is 0.007; in a cell "
           f"the mean (lowest-highest) over {len(CELLS)} judges and contrasts x {len(PICTURES)} numbers of pictures")
     for design, part in rows.groupby("design", sort=False):
         print(f"\n{design}\n{readable(part)}")
