@@ -17,8 +17,7 @@ import pandas as pd
 from npkit.errors import NpkitError
 from npkit.findings import intervals
 from npkit.findings.comparisons import holm
-from npkit.findings.evaluation import PAPER_AESTHETIC, PAPER_GAPS, paired_scores
-from npkit.findings.variants import VARIANTS
+from npkit.findings.evaluation import EVALUATED, PAPER_AESTHETIC, PAPER_GAPS, SHOWN, paired_scores
 
 CONTRAST = "ppo - sft"
 PAPER_JUDGE = "aesthetic"  # by whose score the paper orders its systems
@@ -55,9 +54,9 @@ def gain_table(found: Mapping[int, Metrics], judges: Sequence[str], new: int = 2
 
 
 def variants_of(found: Mapping[int, Metrics], judge: str) -> list[str]:
-    """Return the variants that the studies have gains of: first those of the paper's comparison, then the others."""
+    """Return the variants that the studies have gains of, in the order of notebook 06, then others."""
     known = [name.partition("/")[2] for name in next(iter(found.values())) if name.startswith(f"{judge}_gain/")]
-    return sorted(known, key=lambda variant: VARIANTS.index(variant) if variant in VARIANTS else len(VARIANTS))
+    return sorted(known, key=lambda variant: EVALUATED.index(variant) if variant in EVALUATED else len(EVALUATED))
 
 
 def gains_of(found: Mapping[int, Metrics], judge: str, variant: str) -> list[float]:
@@ -192,6 +191,7 @@ def readme_block(found: Mapping[int, Metrics], judges: Sequence[str], num_prefix
     differences have that of the mean, which says whether one variant is better than another.
     """
     gains, pairs = gain_table(found, judges, new), orderings(found)
+    gains = gains[gains["variant"].isin(SHOWN)]
     above = (f"Gain over the bare prefix: mean of {len(found)} studies (seeds {' '.join(map(str, found))}), "
              f"{num_prefixes} test prefixes each. This block is written by `{command}`. In brackets: between these "
              f"numbers the mean of {new} further studies, made from other seeds, falls in 95 of 100 cases.")
