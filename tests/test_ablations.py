@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from npkit.__main__ import main
-from npkit.ablations import arms, engine, frontier, interactions, laws, payments, policies, tables
+from npkit.ablations import arms, engine, frontier, interactions, laws, payments, policies, records, tables
 from npkit.errors import NpkitError
 from npkit.study.profiles import parse_settings
 from npkit.text.keywords import CATEGORIES
@@ -174,6 +174,15 @@ def test_results_are_ours_until_all_arms_are_run(toy, monkeypatch, tmp_path):
     mine.to_csv(tmp_path / "07_toy.csv", index=False)
     theirs, source = tables.results(TOY, "tiny", num_seeds=4)
     assert theirs["gain"].tolist() == pytest.approx(mine["gain"].tolist()) and source.startswith("our run")
+
+
+def test_the_report_has_what_there_are_results_of(toy, monkeypatch, tmp_path):
+    monkeypatch.setattr(tables, "OURS", tmp_path)
+    assert records.records_of("tiny") == []
+    engine.run_missing(trials(3), print)
+    (record,) = records.records_of("tiny")
+    assert record.question == "Which is larger?" and record.answer.startswith("By oracle, two (+2.00")
+    assert record.figure.startswith(b"\x89PNG") and record.table.index.tolist() == ["one", "two", "three"]
 
 
 # 3. Laws -------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ def add(verbs) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the report and print its path."""
-    from npkit.study.report import find_folder, write_report
-    print(write_report(find_folder(args.run)))
+    from npkit.ablations.records import records_of
+    from npkit.study.report import find_folder, runs_of, write_report
+    folder = find_folder(args.run)
+    print(write_report(folder, records_of(runs_of(folder)[0].config.name)))
     return 0

@@ -40,6 +40,7 @@ def show_plan(runs: Sequence["Run"], kept: Sequence[bool], corpus: "Corpus | Non
 
 def run(args: argparse.Namespace) -> int:
     """Execute the study and print its table; 3 if a metric has moved."""
+    from npkit.ablations.records import records_of
     from npkit.study import gate, runner
     from npkit.study.profiles import parse_settings
     from npkit.study.report import result_table, write_report
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         show_plan(planned.runs, [not args.fresh and planned.kept(each) for each in planned.runs], planned.corpus)
         return 0
     runner.run_study(planned, args.fresh)
-    index = write_report(planned.folder)
+    index = write_report(planned.folder, records_of(args.profile))
     print(*filter(None, (result_table(planned.runs[0]), str(index))), sep="\n\n")  # the table begins with blanks
     study = gate.study_of(planned.runs) if args.check else None
     code = tell(gate.check(expected, [study]), args.junit, planned.folder.name) if expected else 0
