@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from npkit.ablations.engine import Trial
 from npkit.ablations.laws import best_of_n_kl, expected_best
 from npkit.ablations.payments import PaidRun, load_scorer, paid_run, write_paid
+from npkit.errors import NpkitError
 from npkit.findings.evaluation import evaluate, gains, picture_seeds
 from npkit.findings.variants import test_prefixes
 from npkit.neurologic.published import decode_as_set
@@ -90,7 +91,10 @@ def prefixes_of(trial: Trial, tokenizer: PreTrainedTokenizerFast) -> list[str]:
     make_data(run)
     dataset: Dataset = run.artifact.dataset("prompts")
     readable = partial(fits, tokenizer, max_prefix_tokens=run.config.policy.max_prefix_tokens)
-    return test_prefixes(dataset, run.config.ablation.num_prefixes, trial.seed, readable)
+    try:
+        return test_prefixes(dataset, run.config.ablation.num_prefixes, trial.seed, readable)
+    except NpkitError as error:
+        raise NpkitError(str(error).replace("evaluation.num_prefixes", "ablation.num_prefixes")) from error
 
 
 def write(trial: Trial, policy: Policy, prefixes: Sequence[str]) -> list[str]:

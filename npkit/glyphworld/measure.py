@@ -45,7 +45,7 @@ class Row:
     how: str
 
 
-def load_watcher(scratch: Path, machine: Machine, num_renders: int = 20_000, steps: int = 1_500) -> Eye:
+def load_watcher(scratch: Path, machine: Machine, num_renders: int = 20_000, steps: int = 4_000) -> Eye:
     """The watcher, trained on renders of its own; both are kept in `scratch`."""
     render_dataset(scratch / "measured", num_renders, machine, seed=HELD_OUT_SEED)
     return train_eye(load_dataset(scratch / "measured", num_renders), scratch, steps, machine=machine, **WATCHER)
@@ -223,7 +223,7 @@ def judge_rows(weights: Path, cast: dict[str, VoteSet]) -> list[Row]:
 
 
 # 5. All of it --------------------------------------------------------------------------------------------------------
-def measure(scratch: Path, weights: Path, machine: Machine, *, num_renders: int = 20_000, steps: int = 1_500,
+def measure(scratch: Path, weights: Path, machine: Machine, *, num_renders: int = 20_000, steps: int = 4_000,
             num_scenes: int = 330, num_seeds: int = 16) -> list[Row]:
     """Every line of the model card for the models in `weights`; renders and checkpoints live in `scratch`."""
     watcher = load_watcher(scratch, machine, num_renders, steps)
