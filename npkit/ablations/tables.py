@@ -18,8 +18,8 @@ from npkit.findings.intervals import one_level
 from npkit.study.artifacts import NOTEBOOKS
 
 OURS = NOTEBOOKS.parent / "figures"  # the committed tables of our own runs
-TEXT_COLUMNS = ("coverage", "bans_broken", "price", "episodes", "kl", "perplexity", "distinct_share", "words_added", "parameters",
-                "processor_seconds_a_prompt", "training_seconds")
+TEXT_COLUMNS = ("coverage", "bans_broken", "price", "episodes", "kl", "perplexity", "distinct_share", "words_added",
+                "parameters", "processor_seconds_a_prompt", "training_seconds")
 COLUMNS = ("judge", "arm", "gain", "low", "high", "difference", "difference_low", "difference_high", "p", "seeds")
 LEVEL = 0.05  # family-wise error of the sentences that call an arm better or worse
 
