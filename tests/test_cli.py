@@ -258,7 +258,7 @@ def test_the_table_keeps_the_blanks_it_begins_with(capsys, monkeypatch, tmp_path
     from npkit.study import report, runner
     monkeypatch.setattr(runner, "plan", lambda *arguments: SimpleNamespace(runs=[None], folder=tmp_path))
     monkeypatch.setattr(runner, "run_study", lambda *arguments: None)
-    monkeypatch.setattr(report, "write_report", lambda folder: folder / "index.html")
+    monkeypatch.setattr(report, "write_report", lambda folder, ablations: folder / "index.html")
     monkeypatch.setattr(report, "result_table", lambda run: "       pickscore\nprefix         -")
     assert main(["run"]) == 0
     assert capsys.readouterr().out == f"       pickscore\nprefix         -\n\n{tmp_path / 'index.html'}\n"
