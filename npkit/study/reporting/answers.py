@@ -14,6 +14,7 @@ QUESTIONS = {
     "ppo": "What does PPO gain by the judge that pays it, and how far does it move away from SFT?",
     "neurologic": "Are all demanded phrases written, and what do they cost?",
     "evaluation": "Which prompts make the better pictures, and do judges that were not paid agree?",
+    "ablations": "What do a clause of style and a clause of vibe add, alone and together?",
 }
 Metrics = Mapping[str, float]
 CONTRAST = "ppo_minus_sft"  # of the metrics: what PPO added, in each judge's eyes

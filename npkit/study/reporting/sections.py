@@ -3,9 +3,9 @@ import html
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import pandas as pd
 
@@ -17,6 +17,7 @@ from npkit.study.reporting.pages import captions, data_uri, lesson
 if TYPE_CHECKING:
     from npkit.study.report import Record
 
+Found = TypeVar("Found")
 NUMBER = r"[+-]?\d[\d.,]*(?:e[+-]?\d+)?%?"
 INTERVAL_CELL = re.compile(rf"<td>({NUMBER}) \[({NUMBER}), ({NUMBER})\]</td>")
 NUMBER_CELL = re.compile(rf"<td>({NUMBER}|-)</td>")
@@ -60,6 +61,14 @@ def minus(number: str) -> str:
     return number.replace("-", MINUS)
 
 
+def read_from(run: Run, function: Callable[[Run], Found], nothing: Found) -> Found:
+    """Return what a function reads in a stage's artifact, `nothing` where that or one of its files is missing."""
+    try:
+        return function(run) if run.artifact else nothing
+    except FileNotFoundError:  # of a folder that somebody tidied by hand
+        return nothing
+
+
 # 2. Stages -----------------------------------------------------------------------------------------------------------
 def lesson_section(run: Run, folder: Path) -> dict[str, object]:
     """Return all that the index says of one stage; what a study does not have yet is empty."""
@@ -72,9 +81,9 @@ def lesson_section(run: Run, folder: Path) -> dict[str, object]:
         "stage": run.stage, "number": int(notebook[:2]), "title": title,
         "question": QUESTIONS.get(run.stage, notebook.replace("_", " ")), "answer": answer(run),
         "page": f"{notebook}.html" if copy.exists() else "",
-        "tables": [typeset(frame, caption) for caption, frame in tables_of(run)] if artifact else [],
+        "tables": [typeset(frame, caption) for caption, frame in read_from(run, tables_of, [])],
         "figures": figures_of(run, captions(content) if content else {}) if artifact or copy.exists() else [],
-        "examples": typeset(found, index=False) if artifact and (found := examples_of(run)) is not None else None,
+        "examples": None if (found := read_from(run, examples_of, None)) is None else typeset(found, index=False),
         "facts": facts(run, content if copy.exists() else None),
         "command": run.command(run.stage),
         "settings": settings_of(artifact.manifest["config"]) if artifact else [],
