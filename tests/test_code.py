@@ -56,7 +56,7 @@ CHANGES = {"npkit/text/corpus.py": AFTER_DATA | {"glyphworld"},
            "npkit/neurologic/decoding.py": DECODED,
            "npkit/text/keywords.py": DECODED,
            "npkit/findings/variants.py": DECODED,
-           "npkit/findings/evaluation.py": {"evaluation"},
+           "npkit/findings/evaluation.py": {"evaluation", "ablations"},
            "npkit/findings/baselines.py": {"evaluation"},
            "npkit/findings/texts.py": {"evaluation"},
            "npkit/glyphworld/people/faith.py": DECODED,  # by the settings of `evaluation`, which both stages have

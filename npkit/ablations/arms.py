@@ -87,13 +87,6 @@ CONSTRAINTS = tuple(Arm(" + ".join(chosen) or "none", options={"categories": cho
 
 REWRITERS = tuple(map(Arm, ("sft", "human", "prefix+boosters", "random", "frequent", "best-of-n", "ppo")))
 
-# 3. Another painter --------------------------------------------------------------------------------------------------
-PAINTERS = {"ideal": {}, "diffusion": short(images__model="npkit/glyphworld/weights/diffusion")}
-TRANSFER = tuple(Arm(f"{name} on {seen}", PAINTERS[trained], {"train": train, "pictures": PAINTERS[seen]})
-                 for seen in PAINTERS for name, train, trained in (
-                     ("sft", "sft", "ideal"), ("ppo of ideal", "ppo", "ideal"),
-                     ("ppo of diffusion", "ppo", "diffusion")))
-
 ABLATIONS = {each.name: each for each in (
     Ablation("prefix", "Where should a prompt be cut into what the user says and what the policy adds?",
              "The paper cuts at the first comma, and gives no comparison.",
@@ -119,9 +112,6 @@ ABLATIONS = {each.name: each for each in (
     Ablation("rewriters", "What do plain recipes and other people's models reach?",
              "The paper compares with people's prompts alone.",
              "npkit.ablations.rewriters:measure", "sft", REWRITERS, 20, "rewriters"),
-    Ablation("transfer", "Does what was learnt on one image model help on another?",
-             "The paper trains and evaluates on one image model.",
-             "npkit.ablations.policies:measure", "sft on ideal", TRANSFER, 120),
     Ablation("tastes", "Which findings keep their sign when the public has other tastes?",
              "The paper has one population of raters.",
              "npkit.ablations.policies:measure", "tastes 0: sft", TASTES, 70),

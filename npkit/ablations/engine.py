@@ -47,8 +47,7 @@ class Trial:
         config = self.run("evaluation").config
         sections = {name: asdict(getattr(config, name)) for name in ("ablation", "neurologic", "evaluation")}
         parts = [FORMAT, self.arm.name, self.seed, dict(self.arm.options), sections,
-                 [self.run("ppo", own).key for own in (True, False)], code_of(self.ablation.measure).digest,
-                 self.run("ppo", **self.arm.options.get("pictures", {})).key]
+                 [self.run("ppo", own).key for own in (True, False)], code_of(self.ablation.measure).digest]
         return short_hash(json.dumps(parts, sort_keys=True, default=str))
 
 

@@ -32,7 +32,7 @@ def measure(trial: Trial) -> dict[str, object]:
     """Return one row: the gains by every judge, a number a test prefix, and what can be said of the texts."""
     run = trial.run("ppo")
     set_threads(run.config)
-    scorer = load_scorer(trial.run("ppo", **trial.arm.options.get("pictures", {})))
+    scorer = load_scorer(run)
     trained = train(trial)
     policy, sft = (on_device(load_policy(artifact.path / "model"), run) for artifact in (trained, sft_of(trial)))
     prefixes = prefixes_of(trial, policy[1])
