@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from npkit.findings.evaluation import CONTRASTS, save_results
+from npkit.findings.evaluation import CONTRASTS, WITH_COMPLETION, save_results
 from npkit.findings.variants import VARIANTS
 from npkit.study.artifacts import STAGES, open_run
 from npkit.study.report import Record, age, headline, write_report
@@ -126,7 +126,7 @@ def no_glossary(monkeypatch):
 
 def test_an_empty_study_says_what_makes_it(npkit_home):
     page = write_report(run_folder(npkit_home, seed=3, **{"ppo.kl_coef": 0.2})).read_text()
-    assert "0 of 7 lessons done. Changed settings: ppo.kl_coef = 0.2." in " ".join(page.split())
+    assert "0 of 8 lessons done. Changed settings: ppo.kl_coef = 0.2." in " ".join(page.split())
     assert page.count("Not run yet: npkit run --until 04_ppo --seed 3 --set ppo.kl_coef=0.2") == 2  # above and below
     assert "How it was made" in page and "<td>missing</td>" in page
 
@@ -146,7 +146,7 @@ def test_the_page_is_one_file(npkit_home):
     assert 'alt="Test prompts whose prefix was seen in training"' in page  # the lesson's own words
     assert "Does &lt;it&gt; work?" in page and 'id="ablation-1"' in page
     assert "@media print" in page and "prefers-color-scheme: dark" in page
-    assert "1 of 7 lessons done" in page
+    assert "1 of 8 lessons done" in page
     assert "50.0% of what was read is kept: 3 prompts with 3 different prefixes, 2 for SFT" in page
     assert "a &lt;b&gt;cat&lt;/b&gt;" in page and "<b>cat" not in page
     assert "<dt>data.num_prompts</dt><dd>20000</dd>" in page
@@ -159,7 +159,9 @@ def test_an_evaluation_of_more_variants(npkit_home):
     artifact = run.make(lambda folder: save_results(rows, folder, np.random.default_rng(0), 100))
     page = write_report(run_folder(npkit_home)).read_text()
     assert all(f"<th>{variant}</th>" in page for variant in variants)
-    assert page.count("<th>ppo - sft</th>") == 1 and len(CONTRASTS) == artifact.table("contrasts")["contrast"].nunique()
+    assert page.count("<th>ppo - sft</th>") == 1
+    pairs = [pair for pair in CONTRASTS if {*pair} <= {*rows["variant"], WITH_COMPLETION}]
+    assert len(pairs) == artifact.table("contrasts")["contrast"].nunique()
     assert re.search(r'<td class="n"><span class="v">\+\d\.\d\d</span> <span class="ci">\[', page)
     assert re.search(r"By pickscore, which PPO was paid by, [\w+-]+ gains most over the prefix", page)
     assert "<pre>       " not in page

@@ -110,9 +110,19 @@ def verdicts(metrics: Metrics, judges: Sequence[str]) -> str:
     return f"{'; '.join(sentences)}." if sentences else ""
 
 
+def about_ablations(metrics: Metrics, run: Run) -> str:
+    """Return what two clauses add together beyond what each adds alone, by the last judge."""
+    judge = run.config.judges[-1].name
+    gains = {name.rpartition("/")[2]: value for name, value in metrics.items() if name.startswith(f"gain/{judge}/")}
+    none, one, other, both = gains.values()  # in the order of the lesson: no clause, each alone, both
+    names = list(gains)[1:3]
+    return (f"By {judge}, a clause of {names[0]} adds {signed(one - none)}, one of {names[1]} {signed(other - none)}, "
+            f"and both {signed(both - none)}, which is {signed(both - one - other + none)} beyond the sum.")
+
+
 ANSWERS: dict[str, Callable[[Metrics, Run], str]] = {
     "glyphworld": about_glyphworld, "data": about_data, "sft": about_sft, "reward": about_reward, "ppo": about_ppo,
-    "neurologic": about_neurologic, "evaluation": about_evaluation}
+    "neurologic": about_neurologic, "evaluation": about_evaluation, "ablations": about_ablations}
 
 
 def paid(run: Run) -> str:
