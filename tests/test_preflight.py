@@ -6,7 +6,7 @@ from transformers import AutoConfig
 
 from npkit.errors import Faults, NpkitError
 from npkit.study import preflight, runner
-from npkit.study.artifacts import open_run
+from npkit.study.artifacts import STAGES, open_run
 from npkit.text import corpus
 from npkit.text.policy import train_tokenizer
 
@@ -99,7 +99,7 @@ def test_a_plan_looks_at_the_stages_that_it_makes():
     assert len(runner.plan("tiny", settings=mamba, until="ppo").runs) == 5
     few = SMALL | {"data.num_prompts": 240, "evaluation.num_prefixes": 5, "data.ppo_share": 0.05}
     assert len(runner.plan("tiny", settings=few, until="sft").runs) == 3
-    assert len(runner.plan("tiny", settings=SMALL).runs) == 7
+    assert len(runner.plan("tiny", settings=SMALL).runs) == len(STAGES)
 
 
 def test_prompts_are_those_of_the_artifact_where_there_is_one(monkeypatch):
@@ -111,4 +111,4 @@ def test_prompts_are_those_of_the_artifact_where_there_is_one(monkeypatch):
 
 def test_the_study_as_it_is_shipped_is_not_looked_at(monkeypatch):
     monkeypatch.setattr(preflight, "check", lambda runs: pytest.fail("costs seconds"))
-    assert len(runner.plan("tiny").runs) == len(runner.plan("tiny", 1, {"ppo.kl_coef": 0.2}).runs) == 7
+    assert len(runner.plan("tiny").runs) == len(runner.plan("tiny", 1, {"ppo.kl_coef": 0.2}).runs) == len(STAGES)
