@@ -83,7 +83,7 @@ def test_orderings_of_one_study_are_open():
 def test_the_summary_counts_and_names():
     text = across_seeds.summary(across_seeds.orderings(studies(1.0, 1.01, 0.99)))
     assert "Of the paper's 15 orderings" in text
-    assert "13 hold here, clearly, 1 hold the other way round, clearly (ppo - sft+nl)" in text
+    assert "13 clearly hold here, 1 clearly the other way round (ppo - sft+nl)" in text
     assert "and 1 are open (sft - human)." in text
 
 

@@ -178,8 +178,8 @@ def summary(table: pd.DataFrame) -> str:
     return text + "".join(
         f"{join}{counts[verdict]} {words}" + (f" ({named[verdict]})" if verdict != "agrees" else "")
         if verdict in named else f"{join}none {words}"
-        for join, verdict, words in ((" ", "agrees", "hold here, clearly"),
-                                     (", ", "disagrees", "hold the other way round, clearly"),
+        for join, verdict, words in ((", ", "agrees", "clearly hold here"),
+                                     (", ", "disagrees", "clearly the other way round"),
                                      (", and ", "open", "are open"))) + "."
 
 
