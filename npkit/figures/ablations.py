@@ -34,7 +34,7 @@ def arms(table: pd.DataFrame, baseline: str, paid: str = "") -> Figure:
         axes.grid(False, axis="y")
     seeds = int(table["seeds"].max())
     figure.supxlabel(f"gain over the prefix; mean of {seeds} seed{'s' if seeds > 1 else ''}"
-                     + (", 95 % interval" if seeds > 1 else "") + f"; dotted: {baseline}; orange: differs from it")
+                     + (", 95 % interval" if seeds > 1 else "") + f"; dotted: {baseline}; orange: clear at 5 % after Holm")
     return figure
 
 
