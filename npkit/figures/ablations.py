@@ -33,8 +33,9 @@ def arms(table: pd.DataFrame, baseline: str, paid: str = "") -> Figure:
                  ylim=(len(names) - 0.5, -0.5))
         axes.grid(False, axis="y")
     seeds = int(table["seeds"].max())
-    figure.supxlabel(f"gain over the prefix; mean of {seeds} seed{'s' if seeds > 1 else ''}"
-                     + (", 95 % interval" if seeds > 1 else "") + f"; dotted: {baseline}; orange: clear at 5 % after Holm")
+    interval = ", 95 % interval" if seeds > 1 else ""
+    figure.supxlabel(f"gain over the prefix; mean of {seeds} seed{'s' if seeds > 1 else ''}{interval}; "
+                     f"dotted: {baseline}; orange: clear at 5 % after Holm")
     return figure
 
 
