@@ -121,8 +121,10 @@ def test_the_command(toy, capsys):
 @pytest.mark.parametrize(("words", "sentence"), [
     (["ablate", "toys"], "unknown ablation 'toys'; known: prefix, stages"),
     (["ablate", "reward", "--set", "ppo.kl_coef=0.5"], "ppo.kl_coef is what the ablation reward changes"),
-    (["ablate", "reward", "--seeds", "0"], "--seeds is 1 or more, got 0"),
+    (["ablate", "reward", "--seeds", "0"], "--seeds is 1 or more, at most 1000, got 0"),
     (["ablate", "reward", "--profile", "huge"], "unknown profile 'huge'"),
+    (["ablate", "rewriters", "--set", "ablation.rewriters=sft"], "names what is an arm already"),
+    (["ablate", "reward", "--csv", "/nowhere/x.csv"], "--csv '/nowhere/x.csv' cannot be written"),
 ])
 def test_wrong_usage_is_told_in_a_sentence(words, sentence, capsys):
     assert main(words) == 2

@@ -6,7 +6,6 @@ import pytest
 import torch
 from datasets import Dataset
 
-from npkit.errors import NpkitError
 from npkit.findings import baselines, evaluation
 from npkit.text.keywords import Keyword
 from npkit.training.assembly import deciding_seed
@@ -61,9 +60,9 @@ def test_a_baseline_depends_on_seed_and_prefix_alone():
     assert one != other
 
 
-def test_a_corpus_without_keywords_says_which_setting():
-    with pytest.raises(NpkitError, match="none of the keywords .neurologic.keywords."):
-        baselines.draw_modifiers(PREFIXES, [[], []], 0)
+def test_where_people_use_no_keywords_nothing_is_added():
+    assert baselines.draw_modifiers(PREFIXES, [[], []], 0) == list(PREFIXES)
+    assert baselines.draw_modifiers(PREFIXES, [], 0, by_frequency=True) == list(PREFIXES)
 
 
 class LikesLongNames:

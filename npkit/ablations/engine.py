@@ -60,6 +60,9 @@ def trials_of(ablation: Ablation, profile: str, seeds: Sequence[int], settings: 
     config = open_run("ppo", profile, 0, settings).config.ablation
     named = split_names(getattr(config, ablation.named_by)) if ablation.named_by else []
     arms = [*ablation.arms, *map(Arm, named)]
+    if len({arm.name for arm in arms}) < len(arms):
+        raise NpkitError(f"ablation.{ablation.named_by} names what is an arm already, or one thing twice: "
+                         f"{', '.join(named)}; the arms are {', '.join(arm.name for arm in ablation.arms)}")
     return [Trial(ablation, arm, seed, profile, dict(settings)) for seed in seeds for arm in arms]
 
 
@@ -146,7 +149,13 @@ def run_missing(trials: Sequence[Trial], say: Callable[[str], None]) -> list[str
     """
     hide_progress_bars()
     path, failures = path_of(trials[0].ablation, trials[0].profile), []
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not split(trials)[1]:
+        return failures  # nothing is written, and the folder need not be ours
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NpkitError(f"{path.parent} cannot be made ({error.strerror}): set NPKIT_HOME to a folder of yours"
+                         ) from None
     with only_one(path):
         missing = split(trials)[1]
         for number, trial in enumerate(missing, start=1):

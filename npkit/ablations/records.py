@@ -1,14 +1,21 @@
 """Records: the ablations as the report shows them, from this machine's runs or from the committed tables of ours."""
 import io
+import sys
 
 from npkit.ablations.arms import ABLATIONS, Ablation
 from npkit.ablations.tables import finding, readable, results
+from npkit.errors import NpkitError
 from npkit.study.report import Record
 
 
 def records_of(profile: str) -> list[Record]:
     """Return a record for every ablation of a profile that has results; [] where none has."""
-    found = [record_of(ablation, profile) for ablation in ABLATIONS.values()]
+    found = []
+    for ablation in ABLATIONS.values():
+        try:
+            found.append(record_of(ablation, profile))
+        except NpkitError as error:  # a damaged file costs its own section
+            print(f"npkit: note: the report leaves out the ablation {ablation.name}: {error}", file=sys.stderr)
     return [record for record in found if record]
 
 

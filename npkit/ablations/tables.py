@@ -30,8 +30,12 @@ def judges_of(rows: pd.DataFrame) -> list[str]:
 
 
 def seed_means(rows: pd.DataFrame, judge: str) -> pd.DataFrame:
-    """Return the mean gain over the prefixes, a row a seed and a column an arm."""
+    """Return the mean gain over the prefixes, a row a seed and a column an arm; a gain that is no number raises."""
     means = rows.assign(mean=[float(np.mean(values)) for values in rows[f"gain/{judge}"]])
+    if not np.isfinite(means["mean"]).all():
+        wrong = means[~np.isfinite(means["mean"])].iloc[0]
+        raise NpkitError(f"the gains by {judge} of the arm {wrong['arm']}, seed {wrong['seed']}, are no finite "
+                         "numbers: remove that row from the file, and it is made anew")
     return means.pivot(index="seed", columns="arm", values="mean")[list(dict.fromkeys(rows["arm"]))]
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from npkit.commands.options import add_profile, add_verb, whole_number
 
+MOST_SEEDS = 1000  # each is a whole training
+
 
 def add(verbs) -> None:
     """Add the verb with its options."""
@@ -27,8 +29,10 @@ def run(args: argparse.Namespace) -> int:
     from npkit.errors import NpkitError
     from npkit.study.profiles import parse_settings
     settings = parse_settings(args.settings)
-    if args.seeds < 1:
-        raise NpkitError(f"--seeds is 1 or more, got {args.seeds}")
+    if not 1 <= args.seeds <= MOST_SEEDS:
+        raise NpkitError(f"--seeds is 1 or more, at most {MOST_SEEDS}, got {args.seeds}")
+    if args.csv and (args.csv.is_dir() or not args.csv.parent.is_dir()):
+        raise NpkitError(f"--csv {str(args.csv)!r} cannot be written: name a file in a folder that exists")
     if args.name is None:
         for each in ABLATIONS.values():
             print(engine.announcement(engine.trials_of(each, args.profile, range(args.seeds), {})))

@@ -61,6 +61,10 @@ def refuse_mixtures(args: argparse.Namespace) -> None:
     checks = [f"--{name}" for name in ("refresh", "add", "tight") if getattr(args, name) not in (None, False)]
     if checks and not (args.seeds and args.check):
         raise NpkitError(f"{checks[0]} goes with --seeds and --check FILE")
+    if args.junit and args.check and args.junit.resolve() == args.check.resolve():
+        raise NpkitError("--junit and --check name the same file: the reference metrics would be lost")
+    if args.refresh is not None and args.junit:
+        raise NpkitError("--junit writes verdicts, and --refresh has none: use one of them")
     if args.add and args.refresh is None:
         raise NpkitError("--add goes with --refresh")
     if args.seeds and args.check and (args.csv or args.readme):

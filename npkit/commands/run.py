@@ -71,6 +71,8 @@ def read_check(args: argparse.Namespace) -> "Reference | None":
     given = [f"--{name}" for name in ("refresh", "tight", "junit") if getattr(args, name) not in (None, False)]
     if given and not args.check:
         raise NpkitError(f"{given[0]} goes with the file of --check: name one")
+    if args.junit and args.junit.resolve() == args.check.resolve():
+        raise NpkitError("--junit and --check name the same file: the reference metrics would be lost")
     if args.refresh is not None:
         gate.check_reason(args.refresh)
     if not args.check or (args.refresh is not None and not args.check.exists()):

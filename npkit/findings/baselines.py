@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from datasets import Dataset
 
-from npkit.errors import NpkitError
 from npkit.findings.evaluation import BASELINES, GROUP
 from npkit.findings.texts import modifiers_in
 from npkit.findings.variants import Sampler
@@ -37,12 +36,12 @@ def draw_modifiers(prefixes: Sequence[str], people: Sequence[Sequence[str]], see
     """Return each prefix with modifiers drawn from those of `people`, as many as one of them, drawn as well, used.
 
     Every modifier is as likely as another, or `by_frequency` as likely as people use it; none comes twice. Each prefix
-    has a generator of its own, so that its prompt depends on no other; both ways to draw give it the same number.
+    has a generator of its own, so that its prompt depends on no other; both ways to draw give it the same number. Where
+    people used none of the keywords, nothing is added.
     """
     counts = Counter(phrase for phrases in people for phrase in phrases)
     if not counts:
-        raise NpkitError("the SFT split has none of the keywords (neurologic.keywords) in its completions: the "
-                         "baselines random and frequent need some")
+        return list(prefixes)
     phrases = sorted(counts)
     shares = np.array([counts[phrase] for phrase in phrases]) / counts.total() if by_frequency else None
     prompts = []

@@ -185,6 +185,10 @@ def refresh(path: Path, old: Reference | None, runs: Sequence[Sequence[Run]], re
     """
     check_reason(reason)
     first = runs[0][0]
+    lost = {stage for study in (old.studies if old else ()) for stage in study.metrics} - {run.stage for run in runs[0]}
+    if lost:
+        raise NpkitError(f"{path} has metrics of {', '.join(stage for stage in STAGES if stage in lost)}, which these "
+                         "stages alone (--only) would drop: refresh all of them, or write another file")
     epoch = old.epoch + (not add) if old else 0
     new = [study_of(each, epoch) for each in runs]
     places = {study.place for study in new}
