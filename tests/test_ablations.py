@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from npkit.__main__ import main
 from npkit.ablations import arms, engine, frontier, interactions, laws, payments, policies, records, tables
@@ -157,11 +158,11 @@ def test_p_values_are_corrected_by_arm_and_a_single_seed_has_none():
 
 def test_findings_name_what_is_clear(toy):
     engine.run_missing(trials(3), print)
-    text = tables.finding(tables.gain_table(engine.rows_of(trials(3)), "one"), "one")
+    text = tables.finding(tables.gain_table(engine.rows_of(trials(3)), "one"), "one", "paid")
     assert text == ("By oracle, two (+2.00 [2.00, 2.00]) is clearly above one, and three (-2.00 [-2.00, -2.00]) is "
                     "clearly below it, at 5 % after Holm's correction over 3 seeds. The paid judge, paid, orders the "
                     "arms alike (rank correlation 1.00).")
-    single = tables.finding(tables.gain_table(engine.rows_of(trials(1)), "one"), "one")
+    single = tables.finding(tables.gain_table(engine.rows_of(trials(1)), "one"), "one", "paid")
     assert single == ("By oracle the highest arm is two (+2.00 against one). This is one seed, which says nothing "
                       "about another training: more seeds decide.")
 
@@ -275,8 +276,8 @@ def small_trial(name: str, arm: str) -> engine.Trial:
 @pytest.mark.slow
 def test_arms_are_trained_written_and_judged_at_toy_size():
     row = engine.timed_row(small_trial("algorithm", "rloo"))
-    assert len(row["gain/oracle"]) == len(row["prompts"]) == 6 and row["curve/update"] == [10.0]
-    assert row["episodes"] == 160 and np.isfinite(row["kl"]) and len(row["curve/pickscore"]) == 1
+    assert len(row["gain/oracle"]) == len(row["prompts"]) == 6 and row["curve/update"] == [1.0, 10.0]
+    assert row["episodes"] == 160 and np.isfinite(row["kl"]) and len(row["curve/pickscore"]) == 2
     best = engine.timed_row(small_trial("algorithm", "best-of-n"))
     assert best["curve/kl"] == pytest.approx([0, laws.best_of_n_kl(2), laws.best_of_n_kl(4)])
     assert best["curve/pickscore"] == sorted(best["curve/pickscore"]), "of more the paid judge finds a better one"
@@ -294,21 +295,25 @@ def test_arms_are_trained_written_and_judged_at_toy_size():
     assert len(pair["gain/oracle"]) == len(pair["price"]) == 4 and pair["coverage"] == 1
 
 
-def test_payments_are_what_they_say(monkeypatch):
-    class Judges:
-        judges = ("pickscore",)
+def test_payments_are_what_they_say():
+    class Scores:
+        calls = 0
 
-        def known(self, names):
-            return list(names)
-
-        def scores(self, prefixes, prompts, seed, names=None):
-            import torch
-            scale = {"pickscore": 1.0, "pickscore-2": 2.0, "pickscore-3": -1.0}
-            return {name: scale[name] * torch.tensor([float(len(prompt)) for prompt in prompts]) for name in names}
-    run = small_trial("reward", "gain").run("ppo")
-    monkeypatch.setattr(payments, "ensemble", lambda run: dict.fromkeys(("pickscore", "pickscore-2", "pickscore-3")))
-    paid = {how: payments.reward_of(payments.paid_run(run, how), Judges(), 0)(["a cat"], [", red"]).tolist()
+        def scores(self, prefixes, prompts, seed):
+            self.calls += 1
+            lengths = torch.tensor([float(len(prompt)) for prompt in prompts])
+            return {name: scale * lengths for name, scale in
+                    {"pickscore": 1.0, "pickscore-2": 2.0, "pickscore-3": -1.0}.items()}
+    run, scorer = small_trial("reward", "gain").run("ppo"), Scores()
+    paid = {how: payments.reward_of(payments.paid_run(run, how), scorer, 0)(["a cat"], [", red"]).tolist()
             for how in payments.PAYMENTS}
-    assert paid == {"gain": [5.0], "score": [10.0], "mean": [pytest.approx(10 / 3)], "worst": [-5.0]}
-    with pytest.raises(NpkitError, match="a payment is one of gain, score, mean, worst, got 'much'"):
-        payments.paid_run(run, "much")
+    assert paid == {"score": [10.0], "mean": [pytest.approx(10 / 3)], "worst": [-5.0]}
+    assert scorer.calls == 3, "all judges at once: a picture is painted once"
+    with pytest.raises(NpkitError, match="a payment is one of score, mean, worst, got 'gain'"):
+        payments.paid_run(run, "gain")
+
+
+def test_a_finding_names_the_judge_that_pays():
+    assert tables.payer(arms.find_ablation("decoding"), "tiny") == "pickscore"
+    assert tables.payer(arms.find_ablation("tastes"), "tiny") == "oracle"
+    assert tables.payer(arms.find_ablation("reward"), "tiny") == "", "one of its arms is paid by another judge"

@@ -216,3 +216,19 @@ def test_figure_is_saved_where_the_report_looks(npkit_home):
     assert path == npkit_home / "artifacts" / "tiny" / "figures" / "seed0" / "04_reward_curve.png"
     assert path.read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in path.parent.iterdir()] == ["04_reward_curve.png"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"metrics": {"a": "x"}}', '{"key": "k"}'])
+def test_a_damaged_manifest_is_told_in_a_sentence(text):
+    run = open_run("data", "tiny")
+    run.make(lambda folder: {"n": 1.0})
+    (run.folder / "manifest.json").write_text(text)
+    with pytest.raises(NpkitError, match=r"manifest.json is damaged .*: remove its folder"):
+        run.artifact  # noqa: B018 (raises)
+
+
+def test_a_file_behind_a_link_is_written_and_the_link_stays(tmp_path):
+    (tmp_path / "real.md").write_text("old")
+    (tmp_path / "link.md").symlink_to("real.md")
+    artifacts.write_whole(tmp_path / "link.md", "new")
+    assert (tmp_path / "link.md").is_symlink() and (tmp_path / "real.md").read_text() == "new"

@@ -37,10 +37,6 @@ class Ablation:
     seconds: float
     named_by: str = ""  # a setting of section `ablation` whose names, separated by commas, are further arms
 
-    def arm(self, name: str) -> Arm:
-        """Return the arm called `name`."""
-        return next(arm for arm in self.arms if arm.name == name)
-
 
 def short(**settings) -> dict[str, object]:
     """Return settings written `ppo__kl_coef=0.1`, as `ppo.kl_coef` has no place in a Python name."""

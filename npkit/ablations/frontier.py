@@ -31,11 +31,10 @@ def fit_table(found: Mapping[str, Sequence[Fit]]) -> pd.DataFrame:
     """Return the laws as people read them: coefficients and peak over the seeds with 95 %, and the typical error."""
     rows = {}
     for kind, each in found.items():
-        peaks = [fit.peak for fit in each]
-        falls = sum(np.isfinite(peaks))
+        peaks = [fit.peak for fit in each if fit.peak <= fit.largest]  # one beyond the data is a guess; nan is none
         rows[kind] = {name: signed(*mean_over_seeds([getattr(fit, name) for fit in each])) for name in ("alpha", "beta")
-                      } | {"peaks at d =": f"{np.nanmedian(peaks):.1f}" if falls else "never",
-                           "seeds with a peak": f"{falls} of {len(each)}",
+                      } | {"peaks at d =": f"{np.median(peaks):.1f}" if peaks else "not within the data",
+                           "seeds with a peak": f"{len(peaks)} of {len(each)}",
                            "residual": f"{np.mean([fit.residual for fit in each]):.2f}",
                            "largest d measured": f"{max(fit.largest for fit in each):.1f}"}
     return pd.DataFrame(rows).T.rename_axis("law")

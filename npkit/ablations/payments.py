@@ -17,7 +17,7 @@ from npkit.errors import NpkitError
 from npkit.scoring.cache import shared_cache
 from npkit.scoring.images import load_image_model
 from npkit.scoring.judges import Judge, load_judge, load_judges
-from npkit.scoring.rewards import Scorer, gain_over_prefix
+from npkit.scoring.rewards import Scorer
 from npkit.study.artifacts import Run
 from npkit.study.code import code_of, short_hash
 from npkit.study.contents import fingerprint
@@ -27,15 +27,15 @@ from npkit.training.assembly import deciding_seed, ppo_prefixes
 from npkit.training.reinforcement import train_ppo, write_policy
 from npkit.training.rollouts import Reward, read_samples
 
-PAYMENTS = ("gain", "score", "mean", "worst")
 COMBINE: Mapping[str, Callable[[Tensor], Tensor]] = {"mean": lambda gains: gains.mean(0),
                                                      "worst": lambda gains: gains.amin(0)}
+PAYMENTS = ("score", *COMBINE)  # the study's own, the gain, is no `PaidRun`
 
 
 @dataclass(frozen=True)
 class PaidRun(Run):
     """A PPO run that is paid in another way than the study's; its artifact has a key of its own."""
-    payment: str = "score"
+    payment: str = PAYMENTS[0]
 
     @cached_property
     def key(self) -> str:
@@ -63,11 +63,12 @@ def load_scorer(run: Run) -> Scorer:
     return Scorer(load_image_model(run.config.images, run.device), load_judges(run.config, run.device), shared_cache())
 
 
-def ensemble(run: Run) -> dict[str, Judge]:
-    """Return the paid judge and those of `ablation.ensemble`, trained alike from other seeds, by name."""
-    paid = run.config.judge(run.config.ppo.reward_judge)
-    folders = ensemble_folders(run)
-    if not folders:
+def paying_judges(run: PaidRun) -> dict[str, Judge]:
+    """Return the judges that pay, by name: the study's, or with it those of `ablation.ensemble`, of other seeds."""
+    paid, folders = run.config.judge(run.config.ppo.reward_judge), ensemble_folders(run)
+    if run.payment not in COMBINE:
+        folders = []
+    elif not folders:
         raise NpkitError("ablation.ensemble is empty: name the folders of further paid judges, separated by commas")
     configs = [paid, *(JudgeConfig(name=f"{paid.name}-{number}", kind=paid.kind, model=folder, head=paid.head)
                        for number, folder in enumerate(folders, start=2))]
@@ -76,26 +77,27 @@ def ensemble(run: Run) -> dict[str, Judge]:
 
 # 2. Rewards ----------------------------------------------------------------------------------------------------------
 def reward_of(run: PaidRun, scorer: Scorer, seed: int) -> Reward:
-    """Return what a completion is paid, by pictures painted from `seed`."""
-    paid = run.config.ppo.reward_judge
-    if run.payment == "gain":
-        return gain_over_prefix(scorer, run.config.ppo.weights, seed)
-    if run.payment == "score":
-        return lambda prefixes, completions: scorer.scores(
-            prefixes, [prefix + rest for prefix, rest in zip(prefixes, completions, strict=True)], seed, [paid])[paid]
-    several = {name: gain_over_prefix(scorer, name, seed) for name in ensemble(run)}
-    combine = COMBINE[run.payment]
-    return lambda prefixes, completions: combine(torch.stack(
-        [gain(prefixes, completions) for gain in several.values()]))
+    """Return what a completion is paid, by pictures painted from `seed`: a score, or gains of all the scorer's judges.
+
+    Each picture is painted once for all judges.
+    """
+    combine = COMBINE.get(run.payment)
+
+    def reward(prefixes: list[str], completions: list[str]) -> Tensor:
+        prompts = [prefix + rest for prefix, rest in zip(prefixes, completions, strict=True)]
+        if not combine:
+            return scorer.scores(prefixes, prompts, seed)[run.config.ppo.reward_judge]
+        scores = scorer.scores([*prefixes, *prefixes], [*prompts, *prefixes], seed)
+        return combine(torch.stack([values[:len(prompts)] - values[len(prompts):] for values in scores.values()]))
+
+    return reward
 
 
 # 3. Training ---------------------------------------------------------------------------------------------------------
 def write_paid(run: PaidRun, folder: Path) -> dict[str, float]:
     """Train a policy as `npkit.training.assembly.write_ppo` does, paid in the run's way; return its metrics."""
     (policy, tokenizer), (ref_policy, _) = (load_policy(run.input("sft").path / "model") for _ in range(2))
-    scorer = load_scorer(run)
-    if run.payment in COMBINE:
-        scorer = Scorer(scorer.image_model, ensemble(run), scorer.cache)
+    scorer = Scorer(load_image_model(run.config.images, run.device), paying_judges(run), shared_cache())
     prefixes, _, deciding = ppo_prefixes(run, tokenizer)
     reward, deciding_reward = (reward_of(run, scorer, seed) for seed in (run.seed, deciding_seed(run.seed)))
     rows = train_ppo(policy.to(run.device), ref_policy.to(run.device), tokenizer, prefixes, reward, run.config.ppo,

@@ -15,6 +15,8 @@ from npkit.ablations.engine import Trial
 from npkit.ablations.laws import best_of_n_kl, expected_best
 from npkit.ablations.payments import PaidRun, load_scorer, paid_run, write_paid
 from npkit.errors import NpkitError
+from npkit.findings.alarm import curves
+from npkit.findings.baselines import choosing_seed
 from npkit.findings.evaluation import evaluate, gains, picture_seeds
 from npkit.findings.variants import test_prefixes
 from npkit.neurologic.published import decode_as_set
@@ -24,8 +26,6 @@ from npkit.text.corpus import write_corpus
 from npkit.text.policy import Policy, fits, generate, load_policy, sequence_logprobs
 from npkit.training import assembly
 from npkit.wishes import read_wishes
-
-CURVE_EVERY = 10  # updates between two points of a training's curve
 
 
 def measure(trial: Trial) -> dict[str, object]:
@@ -104,8 +104,14 @@ def write(trial: Trial, policy: Policy, prefixes: Sequence[str]) -> list[str]:
         wishes = read_wishes(config, seed=trial.seed)
         found = decode_as_set(*policy, prefixes, list(map(wishes, prefixes)), config.neurologic)
         return [each.completion for each in found]
-    return generate(*policy, prefixes, generator_seed=trial.seed, max_new_tokens=config.evaluation.max_new_tokens,
-                    temperature=config.evaluation.temperature)
+    return sampled(trial, policy, prefixes)
+
+
+def sampled(trial: Trial, policy: Policy, prefixes: Sequence[str]) -> list[str]:
+    """Return a sampled completion of each prefix, as evaluation samples."""
+    config = trial.run("evaluation").config.evaluation
+    return generate(*policy, prefixes, generator_seed=trial.seed, max_new_tokens=config.max_new_tokens,
+                    temperature=config.temperature)
 
 
 def best_of_n(trial: Trial, policy: Policy, prefixes: Sequence[str], scorer: Scorer
@@ -117,8 +123,8 @@ def best_of_n(trial: Trial, policy: Policy, prefixes: Sequence[str], scorer: Sco
     """
     config, number = trial.run("evaluation").config, trial.run("evaluation").config.ablation.best_of
     many = [prefix for prefix in prefixes for _ in range(number)]
-    completions = write(trial, policy, many)
-    prompts, seed = joined(many, completions), assembly.deciding_seed(trial.seed)
+    completions = sampled(trial, policy, many)
+    prompts, seed = joined(many, completions), choosing_seed(trial.seed)
     scores = {judge: values.view(len(prefixes), number).numpy()
               for judge, values in scorer.scores(many, prompts, seed).items()}
     plain = {judge: values.numpy() for judge, values in scorer.scores(prefixes, prefixes, seed).items()}
@@ -167,26 +173,14 @@ def training_facts(trained: Artifact) -> dict[str, float]:
 
 
 def curve(trained: Artifact, scorer: Scorer, seed: int) -> dict[str, list[float]]:
-    """Return how KL and the mean gain by every judge went on during PPO, a number every `CURVE_EVERY` updates.
+    """Return how KL and the mean gain by every judge went on during PPO, by the samples that training left behind.
 
-    The completions are those that the training sampled; their pictures are painted from evaluation's seed, which paid
-    nothing. Of SFT there is no curve.
+    Their pictures are painted from evaluation's seed, which paid nothing. Of SFT there is no curve.
     """
     if not (trained.path / "samples.parquet").exists():
         return {}
-    samples, metrics = trained.table("samples"), pd.read_json(trained.path / "metrics.jsonl", lines=True)
-    updates = [number for number in sorted(samples["update"].unique()) if number % CURVE_EVERY == 0]
-    kl = metrics.set_index("update")["objective/kl"]
-    found = {"curve/update": list(map(float, updates)), "curve/kl": [float(kl[number]) for number in updates]}
-    for number in updates:
-        part = samples[samples["update"] == number]
-        for judge, gain in sampled_gains(part, scorer, picture_seeds(seed, 1)[0]).items():
-            found.setdefault(f"curve/{judge}", []).append(gain)
-    return found
-
-
-def sampled_gains(samples: pd.DataFrame, scorer: Scorer, seed: int) -> dict[str, float]:
-    """Return the mean gain by every judge of a rollout's completions over their prefixes."""
-    prefixes, prompts = samples["prefix"].tolist(), (samples["prefix"] + samples["completion"]).tolist()
-    scores = scorer.scores([*prefixes, *prefixes], [*prompts, *prefixes], seed)
-    return {judge: float((values[:len(prompts)] - values[len(prompts):]).mean()) for judge, values in scores.items()}
+    found = curves(trained.table("samples"), scorer, picture_seeds(seed, 1)[0])
+    gain = found.pivot(index="update", columns="judge", values="gain")
+    kl = pd.read_json(trained.path / "metrics.jsonl", lines=True).set_index("update")["objective/kl"]
+    return {"curve/update": gain.index.astype(float).tolist(), "curve/kl": kl[gain.index].tolist()} | {
+        f"curve/{judge}": gain[judge].tolist() for judge in scorer.judges}

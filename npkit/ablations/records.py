@@ -3,7 +3,7 @@ import io
 import sys
 
 from npkit.ablations.arms import ABLATIONS, Ablation
-from npkit.ablations.tables import finding, readable, results
+from npkit.ablations.tables import finding, payer, readable, results
 from npkit.errors import NpkitError
 from npkit.study.report import Record
 
@@ -25,8 +25,8 @@ def record_of(ablation: Ablation, profile: str) -> Record | None:
     if not len(table):
         return None
     from npkit.figures.ablations import arms
-    picture = io.BytesIO()
-    arms(table, ablation.baseline, table["judge"].iloc[0]).savefig(picture, format="png", dpi=110, bbox_inches="tight")
+    paid, picture = payer(ablation, profile), io.BytesIO()
+    arms(table, ablation.baseline, paid).savefig(picture, format="png", dpi=110, bbox_inches="tight")
     return Record(title=f"Ablation: {ablation.name}", question=ablation.question,
-                  answer=finding(table, ablation.baseline), table=readable(table), figure=picture.getvalue(),
+                  answer=finding(table, ablation.baseline, paid), table=readable(table), figure=picture.getvalue(),
                   caption=f"Gain over the prefix by each judge ({source})", command=f"npkit ablate {ablation.name}")

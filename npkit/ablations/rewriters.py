@@ -6,14 +6,14 @@ import numpy as np
 
 from npkit.ablations.engine import Trial
 from npkit.ablations.payments import load_scorer
-from npkit.ablations.policies import joined, judged, make_data, on_device, prefixes_of, sft_of
+from npkit.ablations.policies import joined, judged, make_data, on_device, prefixes_of, sampled, sft_of
 from npkit.ablations.writing import policy_of
 from npkit.findings.baselines import best_of_n, boosters, draw_modifiers, modifiers_of_people
 from npkit.findings.variants import human_prompts
 from npkit.scoring.rewards import Scorer
 from npkit.study.artifacts import set_threads
 from npkit.text import keywords
-from npkit.text.policy import Policy, generate, load_policy
+from npkit.text.policy import Policy, load_policy
 
 PROMPTIST = "promptist"  # in a model's name: it was trained to answer "prompt Rephrase:" by the whole new prompt
 Prompts = Callable[[Sequence[str]], list[str]]
@@ -46,7 +46,7 @@ def write(trial: Trial, sft: Policy, scorer: Scorer) -> Prompts:
         "random": lambda prefixes: draw_modifiers(prefixes, modifiers_of_people(dataset, words), trial.seed),
         "frequent": lambda prefixes: draw_modifiers(prefixes, modifiers_of_people(dataset, words), trial.seed, True),
         "best-of-n": lambda prefixes: best_of_n(
-            prefixes, lambda many: completed(trial, sft, many), scorer, weights=config.ppo.weights,
+            prefixes, lambda many: sampled(trial, sft, many), scorer, weights=config.ppo.weights,
             n=config.ablation.best_of, seed=trial.seed).prompts}
     if name in recipes:
         return recipes[name]
@@ -54,19 +54,12 @@ def write(trial: Trial, sft: Policy, scorer: Scorer) -> Prompts:
     return partial(rephrased if PROMPTIST in name.lower() else continued, trial, policy)
 
 
-def completed(trial: Trial, policy: Policy, prefixes: Sequence[str]) -> list[str]:
-    """Return a sampled completion of each prefix."""
-    config = trial.run("evaluation").config.evaluation
-    return generate(*policy, prefixes, generator_seed=trial.seed, max_new_tokens=config.max_new_tokens,
-                    temperature=config.temperature)
-
-
 def continued(trial: Trial, policy: Policy, prefixes: Sequence[str]) -> list[str]:
     """Return each prefix with what a policy writes behind it."""
-    return joined(prefixes, completed(trial, policy, prefixes))
+    return joined(prefixes, sampled(trial, policy, prefixes))
 
 
 def rephrased(trial: Trial, policy: Policy, prefixes: Sequence[str]) -> list[str]:
     """Return what Promptist makes of each prefix, a prompt of its own (Hao et al. 2022, arXiv 2212.09611)."""
     return [text.strip() or prefix for prefix, text in
-            zip(prefixes, completed(trial, policy, [f"{prefix} Rephrase:" for prefix in prefixes]), strict=True)]
+            zip(prefixes, sampled(trial, policy, [f"{prefix} Rephrase:" for prefix in prefixes]), strict=True)]

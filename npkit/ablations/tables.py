@@ -16,6 +16,7 @@ from npkit.findings.across_seeds import mean_over_seeds, signed
 from npkit.findings.comparisons import holm
 from npkit.findings.intervals import one_level
 from npkit.study.artifacts import NOTEBOOKS
+from npkit.study.profiles import load_profile
 
 OURS = NOTEBOOKS.parent / "figures"  # the committed tables of our own runs
 TEXT_COLUMNS = ("coverage", "bans_broken", "price", "episodes", "kl", "perplexity", "distinct_share", "words_added",
@@ -98,25 +99,36 @@ def results(ablation: Ablation, profile: str, num_seeds: int = 3) -> tuple[pd.Da
 
 
 # In sentences --------------------------------------------------------------------------------------------------------
-def finding(table: pd.DataFrame, baseline: str, truth: str = "oracle") -> str:
-    """Return what was found in two plain sentences: by the judge that nobody paid, then whether the paid one agrees."""
+def payer(ablation: Ablation, profile: str) -> str:
+    """Return the judge that pays the arms of an ablation; "" where not all are paid by the same one."""
+    usual = load_profile(profile).ppo.reward_judge
+    payers = {arm.settings.get("ppo.reward_judge", usual) for arm in ablation.arms}
+    return payers.pop() if len(payers) == 1 else ""
+
+
+def finding(table: pd.DataFrame, baseline: str, paid: str, truth: str = "oracle") -> str:
+    """Return what was found in two plain sentences: by the judge `truth`, then whether the one that pays agrees.
+
+    The second one is left out where `paid` is `truth` itself, or none of the judges, such as "".
+    """
     judge = truth if truth in set(table["judge"]) else table["judge"].iloc[-1]
-    paid = table["judge"].iloc[0]
     one = table[table["judge"] == judge].set_index("arm")
     others = one.drop(index=baseline, errors="ignore")
     if not len(others):
         return f"There is nothing to compare with {baseline} yet."
-    better, worse = (others[(sign * others["difference"] > 0) & (others["p"] < LEVEL)] for sign in (1, -1))
     best = others["difference"].idxmax()
-    told = (f"By {judge}, {listed(better)} above {baseline}" if len(better) else f"By {judge}, no arm is clearly above "
-            f"{baseline} (the highest, {best}: {difference_text(others.loc[best])})")
-    told += f", and {listed(worse)} below it" if len(worse) else ", and none is clearly below it"
     if one["seeds"].max() < 2:
         return (f"By {judge} the highest arm is {best} ({difference_text(others.loc[best])} against {baseline}). "
                 "This is one seed, which says nothing about another training: more seeds decide.")
+    better, worse = (others[(sign * others["difference"] > 0) & (others["p"] < LEVEL)] for sign in (1, -1))
+    told = (f"By {judge}, {listed(better)} above {baseline}" if len(better) else f"By {judge}, no arm is clearly above "
+            f"{baseline} (the highest, {best}: {difference_text(others.loc[best])})")
+    told += f", and {listed(worse)} below it" if len(worse) else ", and none is clearly below it"
+    told += f", at 5 % after Holm's correction over {one['seeds'].max()} seeds."
+    if paid == judge or paid not in set(table["judge"]):
+        return told
     ranks = table.pivot(index="arm", columns="judge", values="gain")[[paid, judge]].corr("spearman").iloc[0, 1]
-    return (f"{told}, at 5 % after Holm's correction over {one['seeds'].max()} seeds. "
-            f"The paid judge, {paid}, orders the arms {agreement(ranks)} (rank correlation {ranks:.2f}).")
+    return f"{told} The paid judge, {paid}, orders the arms {agreement(ranks)} (rank correlation {ranks:.2f})."
 
 
 def listed(arms: pd.DataFrame) -> str:
@@ -152,4 +164,4 @@ def report(trials: Sequence[Trial]) -> str:
     return "\n".join([
         ablation.question, ablation.paper, "", f"Gain over the prefix; {interval}", "", readable(table).to_string(), "",
         "Beside the gains, means over the seeds", "", text_table(rows).to_string(float_format="{:.3g}".format), "",
-        finding(table, ablation.baseline), rested, *note])
+        finding(table, ablation.baseline, payer(ablation, trials[0].profile)), rested, *note])

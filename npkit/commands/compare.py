@@ -112,8 +112,9 @@ def two_runs(args: argparse.Namespace) -> int:
     file = args.check or gate.shipped(first[0].config.name)
     reference = gate.read_reference(file) if file else None
     if reference and args.check:
-        gate.check_fits(file, reference, first[0])
-    elif reference and not gate.fits(reference, first[0]):
+        for runs in (first, second):
+            gate.check_fits(file, reference, runs[0])
+    elif reference and not all(gate.fits(reference, runs[0]) for runs in (first, second)):
         reference = None  # the repository's are of other settings: their spread says nothing of these
     verdicts = gate.check_two(reference, gate.study_of(first), gate.study_of(second))
     print(gate.verdict_table(verdicts, (folders[0].name, folders[1].name)))

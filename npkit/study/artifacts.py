@@ -155,8 +155,16 @@ class Run:
     @property
     def artifact(self) -> Artifact | None:
         """The finished artifact, or None."""
-        manifest = self.folder / "manifest.json"
-        return Artifact(self.folder, json.loads(manifest.read_text(encoding="utf-8"))) if manifest.exists() else None
+        path = self.folder / "manifest.json"
+        if not path.exists():
+            return None
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            {name: float(value) for name, value in manifest["metrics"].items()}
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise NpkitError(f"{path} is damaged ({type(error).__name__}): remove its folder, and npkit run makes the "
+                             "stage anew") from None
+        return Artifact(self.folder, manifest)
 
     def input(self, stage: str) -> Artifact:
         """Return the artifact of an earlier stage, or say which command makes it."""
@@ -329,7 +337,8 @@ def publish(draft: Path, folder: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it."""
+    """Write a file beside its place and rename it; of a symbolic link, the file that it leads to."""
+    path = Path(os.path.realpath(path))
     draft = path.with_name(f".{path.name}.draft")
     try:
         draft.write_text(text, encoding="utf-8")
