@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import sem, t
 
 from npkit.errors import NpkitError
+from npkit.findings.intervals import interval
 from npkit.findings.stats import Interval
 from npkit.text.keywords import Keywords
 from npkit.text.modifiers import Modifier, added_modifiers, without
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from npkit.scoring.rewards import Scorer  # for type hints only: it imports diffusers, which takes seconds
 
 NUM_PICTURES = 8  # picture seeds behind an interval, where the user names no number
-TIED = 1e-6  # differences of scores, which have five decimals, that rounding alone makes
+DECIMALS = 5  # of a score, as `npkit.scoring.rewards` rounds it
 
 
 @dataclass(frozen=True)
@@ -143,16 +143,12 @@ def paid_name(weights: Mapping[str, float]) -> str:
                                                                     for name, weight in weights.items())
 
 
-def mean_over_pictures(differences: ArrayLike, level: float = 0.95) -> Interval:
+def mean_over_pictures(differences: ArrayLike) -> Interval:
     """Return the mean of one number a picture seed with its interval by Student's t; raise for fewer than two."""
     values = np.asarray(differences, dtype=float)
     if len(values) < 2:
         raise NpkitError(f"an interval over pictures needs at least two picture seeds, got {len(values)}")
-    mean = float(values.mean())
-    if np.ptp(values) < TIED:  # such as those of a judge of texts; scipy gives nan
-        return Interval(mean, mean, mean, len(values))
-    low, high = t.interval(level, len(values) - 1, loc=mean, scale=sem(values))
-    return Interval(mean, float(low), float(high), len(values))
+    return interval(values.round(DECIMALS))  # as exact as scores are: equal ones, as of a judge of texts, stay equal
 
 
 def readable(gain: Interval) -> str:

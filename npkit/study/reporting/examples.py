@@ -1,8 +1,8 @@
 """Examples: the tables and examples of the report, from the files that each stage has left in its artifact."""
 import pandas as pd
-from scipy.stats import sem, t
 
 from npkit.findings import evaluation
+from npkit.findings.intervals import interval
 from npkit.study.artifacts import Artifact, Run
 from npkit.text.corpus import SPLITS
 
@@ -36,8 +36,8 @@ def utility_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the mean utility of each way to write a prompt, with its interval by Student's t."""
     cells = {}
     for variant, utilities in rows.groupby("variant", sort=False)["oracle"]:
-        low, high = t.interval(0.95, len(utilities) - 1, loc=utilities.mean(), scale=sem(utilities))
-        cells[variant] = {"utility [95 %]": f"{utilities.mean():.2f} [{low:.2f}, {high:.2f}]", "n": len(utilities)}
+        mean, low, high, num = interval(utilities)
+        cells[variant] = {"utility [95 %]": f"{mean:.2f} [{low:.2f}, {high:.2f}]", "n": num}
     return pd.DataFrame(cells.values(), index=list(cells))
 
 
