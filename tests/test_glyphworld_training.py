@@ -1,4 +1,5 @@
 """Training of GlyphWorld's models: the loop, the losses, the votes, and the whole chain in toy sizes."""
+import copy
 import math
 import tarfile
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from torch import nn
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from npkit.glyphworld import measure, train
 from npkit.glyphworld.painting.renderer import Scene, render
@@ -180,15 +181,48 @@ def test_edges_count_in_the_second_part():
     assert autoencoder.picture_loss(stripes, flat, 1.0) > autoencoder.picture_loss(stripes, flat, 0.0) + 0.15
 
 
-def test_a_student_of_guidance_one_is_already_perfect(tmp_path):
-    teacher = diffusion.Denoiser(50, (16, 16, 16), 4)
-    latents, ids, empty = torch.randn(8, 4, 24, 24), torch.randint(0, 48, (8, 64)), torch.full((1, 64), 49)
-    noise = diffusion.Noise(training.CPU)
+def small_denoiser() -> diffusion.Denoiser:
+    """A denoiser of 4 latent channels with a random text encoder."""
+    shape = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1,
+             "num_attention_heads": 2, "max_position_embeddings": 64, "eos_token_id": 49}
+    return diffusion.Denoiser(CLIPTextModel(CLIPTextConfig(**shape)), (16, 16, 16), 4)
+
+
+def small_examples() -> diffusion.Examples:
+    return diffusion.Examples(torch.randn(8, 4, 24, 24), torch.randint(0, 48, (8, 64)), torch.rand(8, 24, 24),
+                              torch.full((1, 64), 49))
+
+
+def test_noise_is_added_so_that_the_velocity_leads_back():
+    latents, noise = torch.randn(8, 4, 24, 24), diffusion.Noise(training.CPU)
     noisy, timesteps, velocity = noise.add(latents, torch.Generator().manual_seed(0))
     back = noise.alphas[timesteps] * noisy - noise.sigmas[timesteps] * velocity
     assert torch.allclose(back, latents, atol=1e-4)
     assert (timesteps[::2] >= 500).all()
-    student = diffusion.distil_guidance(teacher, latents, ids, empty, tmp_path, steps=1, batch_size=4, guidance=1.0)
+
+
+def test_an_error_on_the_subject_costs_more_than_one_beside_it():
+    masks = torch.zeros(1, 24, 24)
+    masks[:, :12] = 1
+    on, beside = torch.zeros(1, 8, 24, 24), torch.zeros(1, 8, 24, 24)
+    on[:, :, :12], beside[:, :, 12:] = 1, 1
+    losses = [diffusion.velocity_loss(each, torch.zeros_like(each), masks).item() for each in (on, beside)]
+    assert losses[0] / losses[1] == pytest.approx(diffusion.SUBJECT_WEIGHT)
+    everywhere = diffusion.velocity_loss(torch.ones(1, 8, 24, 24), torch.zeros(1, 8, 24, 24), masks)
+    assert everywhere == pytest.approx(1.0)
+
+
+def test_the_text_encoder_stays_as_clip_left_it(tmp_path):
+    denoiser, examples = small_denoiser(), small_examples()
+    before = copy.deepcopy(denoiser.state_dict())
+    after = diffusion.train_denoiser(denoiser, examples, tmp_path, "denoiser", steps=2, batch_size=4).state_dict()
+    changed = {name.split(".")[0] for name in after if not torch.equal(before[name], after[name])}
+    assert changed == {"unet"}
+
+
+def test_a_student_of_guidance_one_is_already_perfect(tmp_path):
+    teacher = small_denoiser()
+    student = diffusion.distil_guidance(teacher, small_examples(), tmp_path, steps=1, batch_size=4, guidance=1.0)
     assert torch.load(tmp_path / "guidance.pt", weights_only=True)["running"] < 1e-8
     assert sum(parameter.numel() for parameter in student.parameters()) == \
         sum(parameter.numel() for parameter in teacher.parameters())

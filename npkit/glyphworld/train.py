@@ -6,6 +6,7 @@ it in pieces (`nice -n 15 ... --minutes 30`): eight hours of one core by the sec
 one GPU with 16 cores beside it the whole is meant to take under nine minutes (`--device cuda`; not tried yet).
 """
 import argparse
+import copy
 import json
 import math
 import os
@@ -18,14 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from npkit.glyphworld.people import votes
 from npkit.glyphworld.people.eye import Eye, save_eye, train_eye
 from npkit.glyphworld.training import autoencoder as codec
 from npkit.glyphworld.training import diffusion
 from npkit.glyphworld.training.dataset import Dataset, load_dataset, render_dataset
-from npkit.glyphworld.training.judges import JUDGES, Schooling, train_judge
+from npkit.glyphworld.training.judges import AESTHETIC_SEED, JUDGES, Schooling, train_clip, train_judge
 from npkit.glyphworld.training.loop import Machine, OutOfTime
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -40,6 +41,7 @@ class Sizes:
     autoencoder_batch: int
     eye_steps: int
     eye_batch: int
+    simple_steps: int
     denoiser_steps: int
     denoiser_batch: int
     guidance_steps: int
@@ -62,15 +64,17 @@ class Sizes:
 SIZES: dict[str, Sizes] = {
     "cpu": Sizes(
         pictures=40_000, autoencoder_steps=6_000, autoencoder_batch=16, eye_steps=2_500, eye_batch=64,
-        denoiser_steps=10_000, denoiser_batch=32, guidance_steps=1_000, normalising=600, vote_chunks=28,
+        simple_steps=2_000, denoiser_steps=9_000, denoiser_batch=32, guidance_steps=1_000, normalising=600,
+        vote_chunks=28,
         school=Schooling(clip_steps=900, clip_batch=128, vote_steps=1_200, vote_batch=32, aesthetic_steps=1_500)),
     "cuda": Sizes(
         pictures=60_000, autoencoder_steps=3_300, autoencoder_batch=128, eye_steps=1_500, eye_batch=256,
-        denoiser_steps=4_500, denoiser_batch=512, guidance_steps=1_000, normalising=1_000, vote_chunks=32,
+        simple_steps=600, denoiser_steps=4_000, denoiser_batch=512, guidance_steps=1_000, normalising=1_000,
+        vote_chunks=32,
         school=Schooling(clip_steps=600, clip_batch=512, vote_steps=600, vote_batch=64, aesthetic_steps=1_500)),
     "toy": Sizes(
-        pictures=48, autoencoder_steps=3, autoencoder_batch=2, eye_steps=2, eye_batch=8, denoiser_steps=2,
-        denoiser_batch=4, guidance_steps=2, normalising=4, vote_chunks=1,
+        pictures=48, autoencoder_steps=3, autoencoder_batch=2, eye_steps=2, eye_batch=8, simple_steps=2,
+        denoiser_steps=2, denoiser_batch=4, guidance_steps=2, normalising=4, vote_chunks=1,
         school=Schooling(clip_steps=2, clip_batch=8, vote_steps=2, vote_batch=2, aesthetic_steps=2)),
 }
 
@@ -115,23 +119,38 @@ def tokenizer(work: Work) -> CLIPTokenizer:
 
 
 @cache
-def conditions(work: Work) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Latents (n, 8, 24, 24) of all pictures, the token ids of their captions, those of an empty prompt."""
+def text_encoder(work: Work) -> CLIPTextModel:
+    """The text half of the CLIP that `aesthetic-tiny` sits on; Stable Diffusion 1 and LAION's head share one too."""
+    clip = train_clip(render(work), tokenizer(work), work.scratch, work.sizes.school, AESTHETIC_SEED,
+                      "aesthetic-tiny-clip", work.machine)
+    return copy.deepcopy(clip.text_model).cpu()
+
+
+@cache
+def examples(work: Work) -> diffusion.Examples:
+    """Latents of all pictures, their captions' token ids and their subjects' masks."""
     path = work.scratch / "latents.npy"
     if not path.exists():
         draft = path.with_suffix(".tmp.npy")
         np.save(draft, codec.encode(autoencoder(work), render(work).pictures, machine=work.machine).numpy())
         os.replace(draft, path)
     ids, empty = (diffusion.encode_text(tokenizer(work), texts) for texts in (render(work).captions, [""]))
-    return torch.from_numpy(np.load(path)), ids, empty
+    masks = torch.from_numpy(render(work).masks) / 255
+    return diffusion.Examples(torch.from_numpy(np.load(path)), ids, masks, empty)
 
 
 @cache
 def denoiser(work: Work) -> diffusion.Denoiser:
-    sizes = work.sizes
-    return diffusion.train_denoiser(
-        *conditions(work), work.scratch, vocab_size=len(tokenizer(work)), channels=sizes.channels,
-        steps=sizes.denoiser_steps, batch_size=sizes.denoiser_batch, machine=work.machine)
+    """The diffusion model, first on scenes of at most one modifier, in which subjects are easily seen, then on all."""
+    sizes, scenes = work.sizes, render(work).scenes
+    simple = torch.tensor([row for row, scene in enumerate(scenes) if len(scene.modifiers) <= 1])
+    torch.manual_seed(0)
+    model = diffusion.Denoiser(text_encoder(work), sizes.channels, sizes.latent_channels)
+    for name, lesson, steps in (("denoiser-simple", examples(work)[simple], sizes.simple_steps),
+                                ("denoiser", examples(work), sizes.denoiser_steps)):
+        model = diffusion.train_denoiser(model, lesson, work.scratch, name, steps=steps,
+                                         batch_size=sizes.denoiser_batch, machine=work.machine).train()
+    return model.eval()
 
 
 @cache
@@ -139,7 +158,7 @@ def guidance(work: Work) -> Path:
     """The folder of the finished pipeline, whose UNet needs one evaluation a step."""
     folder = work.out / "diffusion"
     student = diffusion.distil_guidance(
-        denoiser(work), *conditions(work), work.scratch, steps=work.sizes.guidance_steps,
+        denoiser(work), examples(work), work.scratch, steps=work.sizes.guidance_steps,
         batch_size=max(1, work.sizes.denoiser_batch // 2), machine=work.machine)
     diffusion.save_pipeline(autoencoder(work), student, tokenizer(work), folder)
     return folder
