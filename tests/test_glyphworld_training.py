@@ -19,8 +19,10 @@ from npkit.glyphworld.people.public import utility
 from npkit.glyphworld.training import autoencoder, diffusion
 from npkit.glyphworld.training import judges as judge_training
 from npkit.glyphworld.training import loop as training
+from npkit.glyphworld.training.dataset import caption, sample_scene
 from npkit.glyphworld.training.diffusion import build_tokenizer, encode_text, learn_tokenizer
 from npkit.glyphworld.training.loop import Machine
+from npkit.glyphworld.training.reading import Reader, train_reader
 from npkit.glyphworld.vocabulary import CATEGORY_OF, MODIFIERS, SUBJECTS
 
 
@@ -193,6 +195,20 @@ def small_examples() -> diffusion.Examples:
                               torch.full((1, 64), 49))
 
 
+def test_a_reader_tells_what_captions_name(tmp_path):
+    rng = np.random.default_rng(0)
+    scenes = [sample_scene(rng) for _ in range(200)]
+    captions = [caption(scene, rng) for scene in scenes]
+    tokens = build_tokenizer(captions)
+    encoder = train_reader(scenes, encode_text(tokens, captions), len(tokens), tmp_path, steps=60)
+    states = [encoder(encode_text(tokens, [f"a {subject}" for subject in SUBJECTS])).last_hidden_state.mean(1)]
+    torch.manual_seed(0)
+    untrained = Reader(len(tokens), 64).text_encoder
+    states += [untrained(encode_text(tokens, [f"a {subject}" for subject in SUBJECTS])).last_hidden_state.mean(1)]
+    apart = [torch.pdist(each).mean() / each.norm(dim=1).mean() for each in states]
+    assert apart[0] > 1.5 * apart[1]
+
+
 def test_noise_is_added_so_that_the_velocity_leads_back():
     latents, noise = torch.randn(8, 4, 24, 24), diffusion.Noise(training.CPU)
     noisy, timesteps, velocity = noise.add(latents, torch.Generator().manual_seed(0))
@@ -209,7 +225,10 @@ def test_an_error_on_the_subject_costs_more_than_one_beside_it():
     losses = [diffusion.velocity_loss(each, torch.zeros_like(each), masks).item() for each in (on, beside)]
     assert losses[0] / losses[1] == pytest.approx(diffusion.SUBJECT_WEIGHT)
     everywhere = diffusion.velocity_loss(torch.ones(1, 8, 24, 24), torch.zeros(1, 8, 24, 24), masks)
-    assert everywhere == pytest.approx(1.0)
+    assert everywhere == pytest.approx(1 + diffusion.COARSE_WEIGHT)
+    checks = torch.ones(1, 8, 24, 24)
+    checks[..., ::2, ::2] = checks[..., 1::2, 1::2] = -1  # of mean 0
+    assert diffusion.velocity_loss(checks, torch.zeros_like(checks), masks) == pytest.approx(1.0)
 
 
 def test_the_text_encoder_stays_as_clip_left_it(tmp_path):

@@ -1,12 +1,12 @@
 """Train GlyphWorld: `python -m npkit.glyphworld.train` renders, trains and writes every model under `weights/`.
 
-Stages, in order: render, autoencoder, eye, public, denoiser, guidance, judges. Each keeps what it made in the scratch
-folder and goes on from its last checkpoint when the command is run again; what is whole is not made again. On a CPU run
-it in pieces (`nice -n 15 ... --minutes 30`): eight hours of one core by the seconds a step, five on two idle cores. On
-one GPU with 16 cores beside it the whole is meant to take under nine minutes (`--device cuda`; not tried yet).
+Stages, in order: render, autoencoder, eye, public, reader, denoiser, guidance, judges. Each keeps what it
+made in the scratch folder and goes on from its last checkpoint when the command is run again; what is whole is not made
+again. On a CPU run it in pieces (`nice -n 15 ... --minutes 30`): eight hours of one core by the seconds a step, five on
+two idle cores. On one GPU with 16 cores beside it the whole is meant to take under nine minutes (`--device cuda`; not
+tried yet).
 """
 import argparse
-import copy
 import json
 import math
 import os
@@ -26,8 +26,9 @@ from npkit.glyphworld.people.eye import Eye, save_eye, train_eye
 from npkit.glyphworld.training import autoencoder as codec
 from npkit.glyphworld.training import diffusion
 from npkit.glyphworld.training.dataset import Dataset, load_dataset, render_dataset
-from npkit.glyphworld.training.judges import AESTHETIC_SEED, JUDGES, Schooling, train_clip, train_judge
+from npkit.glyphworld.training.judges import JUDGES, Schooling, train_judge
 from npkit.glyphworld.training.loop import Machine, OutOfTime
+from npkit.glyphworld.training.reading import train_reader
 
 WEIGHTS = Path(__file__).parent / "weights"
 PACK_BYTES = 15_000_000  # of one file of `--pack`
@@ -41,6 +42,7 @@ class Sizes:
     autoencoder_batch: int
     eye_steps: int
     eye_batch: int
+    reader_steps: int
     simple_steps: int
     denoiser_steps: int
     denoiser_batch: int
@@ -64,17 +66,17 @@ class Sizes:
 SIZES: dict[str, Sizes] = {
     "cpu": Sizes(
         pictures=40_000, autoencoder_steps=6_000, autoencoder_batch=16, eye_steps=2_500, eye_batch=64,
-        simple_steps=2_000, denoiser_steps=9_000, denoiser_batch=32, guidance_steps=1_000, normalising=600,
-        vote_chunks=28,
+        reader_steps=800, simple_steps=1_500, denoiser_steps=8_000, denoiser_batch=32,
+        guidance_steps=1_000, normalising=600, vote_chunks=28,
         school=Schooling(clip_steps=900, clip_batch=128, vote_steps=1_200, vote_batch=32, aesthetic_steps=1_500)),
     "cuda": Sizes(
         pictures=60_000, autoencoder_steps=3_300, autoencoder_batch=128, eye_steps=1_500, eye_batch=256,
-        simple_steps=600, denoiser_steps=4_000, denoiser_batch=512, guidance_steps=1_000, normalising=1_000,
-        vote_chunks=32,
+        reader_steps=800, simple_steps=600, denoiser_steps=3_700, denoiser_batch=512,
+        guidance_steps=1_000, normalising=1_000, vote_chunks=32,
         school=Schooling(clip_steps=600, clip_batch=512, vote_steps=600, vote_batch=64, aesthetic_steps=1_500)),
     "toy": Sizes(
-        pictures=48, autoencoder_steps=3, autoencoder_batch=2, eye_steps=2, eye_batch=8, simple_steps=2,
-        denoiser_steps=2, denoiser_batch=4, guidance_steps=2, normalising=4, vote_chunks=1,
+        pictures=48, autoencoder_steps=3, autoencoder_batch=2, eye_steps=2, eye_batch=8, reader_steps=2,
+        simple_steps=2, denoiser_steps=2, denoiser_batch=4, guidance_steps=2, normalising=4, vote_chunks=1,
         school=Schooling(clip_steps=2, clip_batch=8, vote_steps=2, vote_batch=2, aesthetic_steps=2)),
 }
 
@@ -119,11 +121,11 @@ def tokenizer(work: Work) -> CLIPTokenizer:
 
 
 @cache
-def text_encoder(work: Work) -> CLIPTextModel:
-    """The text half of the CLIP that `aesthetic-tiny` sits on; Stable Diffusion 1 and LAION's head share one too."""
-    clip = train_clip(render(work), tokenizer(work), work.scratch, work.sizes.school, AESTHETIC_SEED,
-                      "aesthetic-tiny-clip", work.machine)
-    return copy.deepcopy(clip.text_model).cpu()
+def reader(work: Work) -> CLIPTextModel:
+    """The diffusion model's text encoder."""
+    captions = diffusion.encode_text(tokenizer(work), render(work).captions)
+    return train_reader(render(work).scenes, captions, len(tokenizer(work)), work.scratch, work.sizes.reader_steps,
+                        work.machine).cpu()
 
 
 @cache
@@ -145,7 +147,7 @@ def denoiser(work: Work) -> diffusion.Denoiser:
     sizes, scenes = work.sizes, render(work).scenes
     simple = torch.tensor([row for row, scene in enumerate(scenes) if len(scene.modifiers) <= 1])
     torch.manual_seed(0)
-    model = diffusion.Denoiser(text_encoder(work), sizes.channels, sizes.latent_channels)
+    model = diffusion.Denoiser(reader(work), sizes.channels, sizes.latent_channels)
     for name, lesson, steps in (("denoiser-simple", examples(work)[simple], sizes.simple_steps),
                                 ("denoiser", examples(work), sizes.denoiser_steps)):
         model = diffusion.train_denoiser(model, lesson, work.scratch, name, steps=steps,
@@ -186,8 +188,9 @@ def judges(work: Work) -> None:
 
 
 STAGES: dict[str, Callable] = {
-    "render": render, "autoencoder": autoencoder, "eye": eye, "public": public, "denoiser": denoiser,
-    "guidance": guidance, "judges": judges}
+    "render": render, "autoencoder": autoencoder, "eye": eye, "public": public, "reader": reader,
+    "denoiser": denoiser, "guidance": guidance, "judges": judges}
+OF_DIFFUSION = ("reader", "denoiser", "guidance")
 
 
 def check_scratch(work: Work) -> None:
@@ -226,6 +229,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--scratch", type=Path, default=Path("artifacts/glyphworld-training"), help="checkpoints and renders")
     add("--out", type=Path, default=WEIGHTS, help="where the trained models go")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="cuda trains in bfloat16, in larger batches")
+    add("--bf16", action="store_true", help="bfloat16 on a CPU too: faster where it has AMX")
     add("--until", choices=tuple(STAGES), default="judges", help="the last stage of this run")
     add("--without-diffusion", action="store_true", help="train no image model; the judges see renders alone")
     add("--minutes", type=float, default=math.inf, help="stop then, with everything saved, and exit 0")
@@ -247,7 +251,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse_arguments(arguments)
     torch.set_num_threads(args.threads)
     on_gpu = args.device == "cuda"
-    machine = Machine(args.device, bf16=on_gpu, seconds=60 * args.minutes,
+    machine = Machine(args.device, bf16=on_gpu or args.bf16, seconds=60 * args.minutes,
                       processes=len(os.sched_getaffinity(0)) if on_gpu else args.threads)
     sizes = SIZES["toy" if args.toy else args.device].scaled(args.scale)
     work = Work(args.scratch, args.out, sizes, machine, args.start if args.start.exists() else None,
@@ -255,7 +259,7 @@ def main(arguments: list[str] | None = None) -> None:
     check_scratch(work)
     stages = list(STAGES)[:list(STAGES).index(args.until) + 1]
     try:
-        for name in [name for name in stages if work.with_diffusion or name not in ("denoiser", "guidance")]:
+        for name in [name for name in stages if work.with_diffusion or name not in OF_DIFFUSION]:
             print(f"stage {name}", flush=True)
             STAGES[name](work)
     except OutOfTime:

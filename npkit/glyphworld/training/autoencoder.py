@@ -98,8 +98,12 @@ def encode(vae: AutoencoderKL, pictures: np.ndarray, scale: float | None = None,
     scale = vae.config.scaling_factor if scale is None else scale
     chunks = (torch.from_numpy(np.ascontiguousarray(pictures[start:start + 250])).to(machine.device)
               for start in range(0, len(pictures), 250))
-    with machine.autocast():
-        return torch.cat([(vae.encode(to_signed(chunk)).latent_dist.mean * scale).half().cpu() for chunk in chunks])
+    latents = []
+    for chunk in chunks:
+        with machine.autocast():
+            mean = vae.encode(to_signed(chunk)).latent_dist.mean
+        latents.append((mean.float() * scale).half().cpu())
+    return torch.cat(latents)
 
 
 def reconstruct(vae: AutoencoderKL, signed: Tensor) -> Tensor:

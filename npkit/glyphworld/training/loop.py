@@ -21,7 +21,8 @@ class OutOfTime(Exception):
 class Machine:
     """Where models are trained, and until when."""
     device: str = "cpu"
-    bf16: bool = False  # autocast to bfloat16: on a GPU; on CPUs it gains nothing at these widths
+    bf16: bool = False  # autocast to bfloat16: on a GPU, or on a CPU with AMX
+    # nothing is compiled: torch.compile (2.13, on a CPU) gave the UNet's inner levels gradients of zero, without a word
     processes: int = 2  # that render
     seconds: float = math.inf  # that this run may take
     started: float = field(default_factory=time.monotonic)
