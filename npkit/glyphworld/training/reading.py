@@ -1,8 +1,8 @@
 """Reading: the diffusion model's text encoder, trained on captions alone to tell what scene they describe.
 
-Trained together with the UNet from scratch, a text encoder of this size did not learn the subjects: a subject's words
-change the loss by a hundredth. CLIP's, of the judges, has texts of all subjects alike (cosines of 0.92). A text encoder
-that has learnt to read hands the UNet 33 subjects that are clearly apart; the UNet learns what they look like.
+The text encoder of a judge's CLIP has states that are alike for all subjects: a subject's centred mean state has a
+cosine of 0.92 to 0.94 with that of the subject nearest to it. One that has learnt to read has 0.24, after two minutes
+of one core, and the UNet need only learn what subjects look like.
 """
 from pathlib import Path
 
