@@ -66,7 +66,7 @@ class Sizes:
 SIZES: dict[str, Sizes] = {
     "cpu": Sizes(
         pictures=40_000, autoencoder_steps=6_000, autoencoder_batch=16, eye_steps=2_500, eye_batch=64,
-        reader_steps=800, simple_steps=1_500, denoiser_steps=8_000, denoiser_batch=32,
+        reader_steps=800, simple_steps=1_500, denoiser_steps=24_000, denoiser_batch=32,
         guidance_steps=1_000, normalising=600, vote_chunks=28,
         school=Schooling(clip_steps=900, clip_batch=128, vote_steps=1_200, vote_batch=32, aesthetic_steps=1_500)),
     "cuda": Sizes(
