@@ -1,6 +1,7 @@
 """Fixtures of every test: a home of its own for what a test writes, and the project's shared folder."""
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,19 @@ def own_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def shell():
+    """IPython in this process: a kernel takes ten seconds to start.
+
+    It puts a module of its own in the place of `__main__`, from which later tests could start no process.
+    """
+    from IPython.core.interactiveshell import InteractiveShell
+    before = sys.modules["__main__"]
+    yield InteractiveShell.instance()
+    InteractiveShell.clear_instance()
+    sys.modules["__main__"] = before
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ import json
 import anatomy
 import numpy as np
 import pandas as pd
-import pytest
 from conftest import ROOT
-from IPython.core.interactiveshell import InteractiveShell
 
 from npkit.ablations import engine, tables
 
@@ -22,13 +20,6 @@ def made_up(trials) -> pd.DataFrame:
     return pd.DataFrame([{"arm": trial.arm.name, "seed": trial.seed, "curve/kl": list(curve)} | {
         f"gain/{judge}": rng.normal(rng.normal(1, 0.2), 0.1, 20).tolist() for judge in JUDGES} | {
         f"curve/{judge}": list(curve - curve**2 / 9) for judge in JUDGES} for trial in trials])
-
-
-@pytest.fixture
-def shell():
-    """IPython in this process, with the lesson's first cells run."""
-    yield InteractiveShell.instance()
-    InteractiveShell.clear_instance()
 
 
 def test_every_ablation_that_was_run_has_its_table_finding_and_figure(shell, monkeypatch, npkit_home, capsys):

@@ -34,13 +34,6 @@ def models(tmp_path_factory) -> dict[str, str]:
             **{f"judges.{judge}.model": clip for judge in ("pickscore", "aesthetic", "heldout")}}
 
 
-@pytest.fixture
-def shell():
-    """IPython in this process: a kernel takes ten seconds to start."""
-    yield InteractiveShell.instance()
-    InteractiveShell.clear_instance()
-
-
 def execute(shell: InteractiveShell, notebook: str, settings: dict) -> None:
     """Run a notebook's code cells; the first error is raised."""
     import anatomy
