@@ -52,7 +52,7 @@ def defects(args: argparse.Namespace) -> int:
             file.write(json.dumps(done[name]) + "\n")
     wrong = 0
     for name, row in done.items():
-        as_wanted = (row["code"] != 0) == (name != "none")  # 3: the gate failed it; another: it could not be made
+        as_wanted = (row["code"] == 3) == (name != "none")
         wrong += not as_wanted
         print(f"{name}: {'as wanted' if as_wanted else 'NOT AS WANTED'}, exit code {row['code']}, {row['seconds']} s",
               *row["said"][:args.show], sep="\n    ")

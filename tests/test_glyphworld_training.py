@@ -231,7 +231,7 @@ def test_an_error_on_the_subject_costs_more_than_one_beside_it():
     assert diffusion.velocity_loss(checks, torch.zeros_like(checks), masks) == pytest.approx(1.0)
 
 
-def test_the_text_encoder_stays_as_clip_left_it(tmp_path):
+def test_the_text_encoder_stays_as_the_reader_left_it(tmp_path):
     denoiser, examples = small_denoiser(), small_examples()
     before = copy.deepcopy(denoiser.state_dict())
     after = diffusion.train_denoiser(denoiser, examples, tmp_path, "denoiser", steps=2, batch_size=4).state_dict()

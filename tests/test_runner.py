@@ -149,8 +149,8 @@ def metric_patterns(stage: str) -> re.Pattern:
     trees += deciding_statements(NOTEBOOKS / f"{facts.notebook}.ipynb")
     nodes = [node for tree in trees for node in ast.walk(tree)]
     found = {re.escape(node.value) for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    found |= {"".join(re.escape(part.value) if isinstance(part, ast.Constant) else r"[^/]+" for part in node.values)
-              for node in nodes if isinstance(node, ast.JoinedStr)}
+    found |= {"".join(re.escape(part.value) if isinstance(part, ast.Constant) else r"[\w+() -]+"  # names of variants
+                      for part in node.values) for node in nodes if isinstance(node, ast.JoinedStr)}
     return re.compile("|".join(found))
 
 

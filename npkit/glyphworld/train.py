@@ -151,8 +151,8 @@ def denoiser(work: Work) -> diffusion.Denoiser:
     for name, lesson, steps in (("denoiser-simple", examples(work)[simple], sizes.simple_steps),
                                 ("denoiser", examples(work), sizes.denoiser_steps)):
         model = diffusion.train_denoiser(model, lesson, work.scratch, name, steps=steps,
-                                         batch_size=sizes.denoiser_batch, machine=work.machine).train()
-    return model.eval()
+                                         batch_size=sizes.denoiser_batch, machine=work.machine)
+    return model
 
 
 @cache

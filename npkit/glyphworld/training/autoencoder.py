@@ -102,6 +102,7 @@ def encode(vae: AutoencoderKL, pictures: np.ndarray, scale: float | None = None,
     for chunk in chunks:
         with machine.autocast():
             mean = vae.encode(to_signed(chunk)).latent_dist.mean
+        # outside autocast, which cannot join halves on a CPU
         latents.append((mean.float() * scale).half().cpu())
     return torch.cat(latents)
 
