@@ -22,7 +22,7 @@ class Machine:
     """Where models are trained, and until when."""
     device: str = "cpu"
     bf16: bool = False  # autocast to bfloat16: on a GPU, or on a CPU with AMX
-    # nothing is compiled: torch.compile (2.13, on a CPU) gave the UNet's inner levels gradients of zero, without a word
+    # nothing is compiled: torch.compile (2.13, on a CPU) gets most of the UNet's gradients wrong, without a word
     processes: int = 2  # that render
     seconds: float = math.inf  # that this run may take
     started: float = field(default_factory=time.monotonic)
