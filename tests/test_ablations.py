@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fixtures_models import save_pipeline
 
 from npkit.__main__ import main
-from npkit.ablations import arms, engine, frontier, interactions, laws, payments, policies, records, tables
+from npkit.ablations import arms, engine, frontier, interactions, laws, payments, policies, records, tables, transfer
 from npkit.errors import NpkitError
 from npkit.study.profiles import parse_settings
 from npkit.text.keywords import CATEGORIES
@@ -293,6 +294,43 @@ def test_arms_are_trained_written_and_judged_at_toy_size():
     assert kit["coverage"] == 1 and kit["bans_broken"] == 0
     pair = engine.timed_row(small_trial("constraints", "style + vibe"))
     assert len(pair["gain/oracle"]) == len(pair["price"]) == 4 and pair["coverage"] == 1
+
+
+def transfer_trial(arm: str, painter: str) -> engine.Trial:
+    found = small_trial("transfer", arm)
+    settings = {**found.common, "ablation.transfer_to": painter, "images.num_inference_steps": 1}
+    return engine.Trial(found.ablation, found.arm, 0, "tiny", settings)
+
+
+@pytest.mark.slow
+def test_transfer_trains_on_one_painter_and_judges_on_both(tmp_path):
+    painter = str(save_pipeline(tmp_path / "painter"))
+    here, there = (engine.timed_row(transfer_trial(arm, painter)) for arm in ("ppo", "ppo, other painter"))
+    assert here["prompts"] != there["prompts"], "the pictures that paid decide what is learned"
+    assert len(there["gain/oracle"]) == len(there["gain/oracle, other painter"]) == 6
+    people = engine.timed_row(transfer_trial("human", painter))
+    assert people["gain/oracle"] != people["gain/oracle, other painter"]
+    runs = [transfer.train(transfer_trial(arm, painter)).key for arm in ("ppo", "ppo, other painter", "sft")]
+    assert len(set(runs)) == 3
+    with pytest.raises(NpkitError, match="ablation.transfer_to is empty: name the folder or hub id of another"):
+        transfer.measure(transfer_trial("sft", ""))
+
+
+def test_a_row_rests_on_the_models_that_the_section_names(tmp_path):
+    painter = save_pipeline(tmp_path / "painter")
+    before = transfer_trial("sft", str(painter)).key
+    assert transfer_trial("sft", str(painter)).key == before
+    (painter / "model_index.json").write_text((painter / "model_index.json").read_text() + " ")
+    assert transfer_trial("sft", str(painter)).key != before
+
+
+def test_a_finding_is_told_for_every_painter(toy):
+    engine.run_missing(trials(3), print)
+    rows = engine.rows_of(trials(3)).assign(**{"gain/oracle, other painter": lambda rows: -1 * rows["gain/oracle"].map(
+        np.array)})
+    text = tables.finding(tables.gain_table(rows, "one"), "one", "paid")
+    assert "By oracle, two (+2.00" in text and "By oracle, other painter, three (+2.00" in text
+    assert text.endswith("orders the arms alike (rank correlation 1.00).")
 
 
 def test_payments_are_what_they_say():

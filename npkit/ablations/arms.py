@@ -81,6 +81,7 @@ DECODING = (
 CONSTRAINTS = tuple(Arm(" + ".join(chosen) or "none", options={"categories": chosen})
                     for size in range(len(CATEGORIES) + 1) for chosen in combinations(CATEGORIES, size))
 
+TRANSFER = tuple(map(Arm, ("sft", "human", "ppo", "ppo, other painter")))
 REWRITERS = tuple(map(Arm, ("sft", "human", "prefix+boosters", "random", "frequent", "best-of-n", "ppo")))
 
 ABLATIONS = {each.name: each for each in (
@@ -108,6 +109,9 @@ ABLATIONS = {each.name: each for each in (
     Ablation("rewriters", "What do plain recipes and other people's models reach?",
              "The paper compares with people's prompts alone.",
              "npkit.ablations.rewriters:measure", "sft", REWRITERS, 20, "rewriters"),
+    Ablation("transfer", "Do prompts that PPO learned with one image model serve another?",
+             "The paper paints with Stable Diffusion 1.4 alone, and compares no other image model.",
+             "npkit.ablations.transfer:measure", "sft", TRANSFER, 120),
     Ablation("tastes", "Which findings keep their sign when the public has other tastes?",
              "The paper has one population of raters.",
              "npkit.ablations.policies:measure", "tastes 0: sft", TASTES, 70),

@@ -19,11 +19,14 @@ from filelock import FileLock, Timeout
 
 from npkit.ablations.arms import Ablation, Arm
 from npkit.errors import NpkitError
+from npkit.scoring.images import identity, is_hub_id
 from npkit.study.artifacts import Run, git_commit, hide_progress_bars, home, open_run
 from npkit.study.code import code_of, short_hash
+from npkit.study.contents import fingerprint
 
 FORMAT = 1  # of the parquet file; raise it when the meaning of a column changes
 KNOWN = ("arm", "seed", "key", "seconds", "made", "commit", "settings")  # columns that every row has
+FURTHER = ("ensemble", "rewriters", "transfer_to")  # settings that name models, which are told by their content
 LOCK_SECONDS = 5
 
 
@@ -47,7 +50,9 @@ class Trial:
         config = self.run("evaluation").config
         sections = {name: asdict(getattr(config, name)) for name in ("ablation", "neurologic", "evaluation")}
         parts = [FORMAT, self.arm.name, self.seed, dict(self.arm.options), sections,
-                 [self.run("ppo", own).key for own in (True, False)], code_of(self.ablation.measure).digest]
+                 [self.run("ppo", own).key for own in (True, False)], code_of(self.ablation.measure).digest,
+                 [identity(name) if is_hub_id(name) else fingerprint(name)
+                  for setting in FURTHER for name in split_names(getattr(config.ablation, setting))]]
         return short_hash(json.dumps(parts, sort_keys=True, default=str))
 
 

@@ -107,11 +107,26 @@ def payer(ablation: Ablation, profile: str) -> str:
 
 
 def finding(table: pd.DataFrame, baseline: str, paid: str, truth: str = "oracle") -> str:
-    """Return what was found in two plain sentences: by the judge `truth`, then whether the one that pays agrees.
+    """Return what was found in plain sentences: by `truth`, on every painter's pictures, then if the payer agrees.
 
-    The second one is left out where `paid` is `truth` itself, or none of the judges, such as "".
+    The last one is left out where `paid` is `truth` itself, or none of the judges, such as "".
     """
-    judge = truth if truth in set(table["judge"]) else table["judge"].iloc[-1]
+    judges = list(dict.fromkeys(table["judge"]))
+    told = " ".join(finding_by(judge, table, baseline) for judge in truths_of(judges, truth))
+    if paid in truths_of(judges, truth) or paid not in judges or table["seeds"].max() < 2:
+        return told
+    ranks = table.pivot(index="arm", columns="judge", values="gain")[[paid, truths_of(judges, truth)[0]]]
+    rank = ranks.corr("spearman").iloc[0, 1]
+    return f"{told} The paid judge, {paid}, orders the arms {agreement(rank)} (rank correlation {rank:.2f})."
+
+
+def truths_of(judges: Sequence[str], truth: str) -> list[str]:
+    """Return `truth`, and the same judge before another painter's pictures; the last judge where it is none of them."""
+    return [judge for judge in judges if judge.partition(",")[0] == truth] or [judges[-1]]
+
+
+def finding_by(judge: str, table: pd.DataFrame, baseline: str) -> str:
+    """Return in a sentence which arms are clearly above and below the baseline by one judge."""
     one = table[table["judge"] == judge].set_index("arm")
     others = one.drop(index=baseline, errors="ignore")
     if not len(others):
@@ -124,11 +139,7 @@ def finding(table: pd.DataFrame, baseline: str, paid: str, truth: str = "oracle"
     told = (f"By {judge}, {listed(better)} above {baseline}" if len(better) else f"By {judge}, no arm is clearly above "
             f"{baseline} (the highest, {best}: {difference_text(others.loc[best])})")
     told += f", and {listed(worse)} below it" if len(worse) else ", and none is clearly below it"
-    told += f", at 5 % after Holm's correction over {one['seeds'].max()} seeds."
-    if paid == judge or paid not in set(table["judge"]):
-        return told
-    ranks = table.pivot(index="arm", columns="judge", values="gain")[[paid, judge]].corr("spearman").iloc[0, 1]
-    return f"{told} The paid judge, {paid}, orders the arms {agreement(ranks)} (rank correlation {ranks:.2f})."
+    return f"{told}, at 5 % after Holm's correction over {one['seeds'].max()} seeds."
 
 
 def listed(arms: pd.DataFrame) -> str:

@@ -8,6 +8,7 @@ import seaborn
 from npkit.figures.base import INK, MUTED, VARIANT_STYLE, Figure, new_figure, styled
 
 BLUE, ORANGE = VARIANT_STYLE["sft+nl"].color, VARIANT_STYLE["ppo+nl"].color
+PANELS_A_LINE = 5
 
 
 @styled
@@ -17,9 +18,13 @@ def arms(table: pd.DataFrame, baseline: str, paid: str = "") -> Figure:
     The dotted line is the baseline; an arm that differs from it after Holm's correction is drawn in orange.
     """
     judges, names = list(dict.fromkeys(table["judge"])), list(dict.fromkeys(table["arm"]))
-    figure, panels = new_figure(2 + 2.4 * len(judges), 1.2 + 0.3 * len(names), 1, len(judges), sharey=True,
+    lines = -(-len(judges) // PANELS_A_LINE)
+    columns = -(-len(judges) // lines)
+    figure, panels = new_figure(2 + 2.4 * columns, lines * (1.2 + 0.3 * len(names)), lines, columns, sharey=True,
                                 squeeze=False)
-    for axes, judge in zip(panels.flat, judges, strict=True):
+    for axes in panels.flat[len(judges):]:
+        axes.set_visible(False)
+    for axes, judge in zip(panels.flat, judges, strict=False):
         rows = table[table["judge"] == judge].set_index("arm").loc[names]
         for place, row in enumerate(rows.itertuples()):
             color = ORANGE if row.p < 0.05 else INK if row.Index == baseline else BLUE
