@@ -11,7 +11,8 @@ from npkit.ablations import engine, tables
 JUDGES = ("pickscore", "aesthetic", "heldout", "oracle")
 LESSON = ROOT / "notebooks/07_ablations.ipynb"
 FIGURES = {f"07_{name}.png" for name in ("prefix", "stages", "reward", "frontier", "algorithm", "architecture",
-                                         "rewriters", "decoding", "constraints", "interactions", "tastes")}
+                                         "rewriters", "decoding", "constraints", "interactions", "tastes",
+                                         "transfer")}
 
 
 def made_up(trials) -> pd.DataFrame:
@@ -34,8 +35,8 @@ def test_every_ablation_that_was_run_has_its_table_finding_and_figure(shell, mon
     for cell in [*needed[:2], interval, needed[2], *cells[first:-1]]:
         shell.run_cell(cell).raise_error()
     said = capsys.readouterr().out
-    assert said.count("Source: 3 seeds, run on this machine.") == 9
-    assert said.count("over 3 seeds") == 8  # what `tastes` says is in a table of its own
+    assert said.count("Source: 3 seeds, run on this machine.") == 10
+    assert said.count("over 3 seeds") == 9  # what `tastes` says is in a table of its own
     assert "need the runs" not in said and "not run yet" not in said
     made = {path.name for path in (npkit_home / "artifacts/tiny/figures/seed0").iterdir()}
     assert made == FIGURES
