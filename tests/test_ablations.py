@@ -133,6 +133,14 @@ def test_wrong_usage_is_told_in_a_sentence(words, sentence, capsys):
     assert sentence in capsys.readouterr().err
 
 
+def test_the_list_counts_under_the_settings_and_says_which_cannot_be_run(toy, capsys):
+    engine.run_missing(trials(1), print)
+    assert main(["ablate", "--seeds", "1"]) == 0 and "toy: 3 arms x 1 seed, 3 of 3 runs done" in capsys.readouterr().out
+    assert main(["ablate", "--seeds", "1", "--set", "ppo.kl_coef=0.7"]) == 0
+    out = capsys.readouterr().out
+    assert "toy: ppo.kl_coef is what the ablation toy changes" in out and "Which is larger?" in out
+
+
 def test_arms_are_told_apart_and_their_settings_exist():
     for each in arms.ABLATIONS.values():
         assert len({arm.name for arm in each.arms}) == len(each.arms) and each.baseline in {a.name for a in each.arms}
@@ -166,6 +174,18 @@ def test_findings_name_what_is_clear(toy):
     single = tables.finding(tables.gain_table(engine.rows_of(trials(1)), "one"), "one", "paid")
     assert single == ("By oracle the highest arm is two (+2.00 against one). This is one seed, which says nothing "
                       "about another training: more seeds decide.")
+
+
+def test_an_arm_of_a_group_is_compared_within_it():
+    assert tables.own_baseline("tastes 1: ppo", "tastes 0: sft") == "tastes 1: sft"
+    assert tables.own_baseline("worst of three", "gain") == "gain"
+    means = {"a: sft": 1.0, "a: ppo": 2.0, "b: sft": 9.0, "b: ppo": 8.5}
+    rows = pd.DataFrame([{"arm": arm, "seed": seed, "gain/oracle": [mean + seed]} for arm, mean in means.items()
+                         for seed in range(3)])
+    table = tables.gain_table(rows, "a: sft").set_index("arm")
+    assert table["difference"].tolist() == [0, 1, 0, -0.5] and table["p"].isna().tolist() == [True, False, True, False]
+    text = tables.finding(table.reset_index(), "a: sft", "oracle")
+    assert "a: ppo (+1.00" in text and "above the sft of its group, and b: ppo (-0.50" in text
 
 
 def test_results_are_ours_until_all_arms_are_run(toy, monkeypatch, tmp_path):

@@ -227,6 +227,15 @@ def test_a_damaged_manifest_is_told_in_a_sentence(text):
         run.artifact  # noqa: B018 (raises)
 
 
+def test_a_damaged_table_is_told_in_a_sentence():
+    run = open_run("data", "tiny")
+    artifact = run.make(lambda folder: {"n": (folder / "prompts.parquet").write_bytes(b"PAR1 cut off PAR1")})
+    with pytest.raises(NpkitError, match=r"prompts.parquet is damaged .*: remove its folder, and npkit run makes"):
+        artifact.table("prompts")
+    with pytest.raises(FileNotFoundError):
+        artifact.table("samples")
+
+
 def test_a_file_behind_a_link_is_written_and_the_link_stays(tmp_path):
     (tmp_path / "real.md").write_text("old")
     (tmp_path / "link.md").symlink_to("real.md")

@@ -49,11 +49,21 @@ def gain_table(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
     found = []
     for judge in judges_of(rows):
         means = seed_means(rows, judge)
-        others = means.sub(means[baseline], axis=0) if baseline in means else means * np.nan
-        p = corrected({arm: p_value(others[arm].dropna()) for arm in means if arm != baseline})
+        others = pd.DataFrame({arm: means[arm] - means.get(own_baseline(arm, baseline), np.nan) for arm in means})
+        p = corrected({arm: p_value(others[arm].dropna()) for arm in means if arm != own_baseline(arm, baseline)})
         found += [(judge, arm, *mean_over_seeds(means[arm].dropna()), *mean_over_seeds(others[arm].dropna()),
                    p.get(arm, np.nan), means[arm].count()) for arm in means]
     return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+def own_baseline(arm: str, baseline: str) -> str:
+    """Return the baseline that an arm is compared with: the one of its own group, where names are "group: arm".
+
+    So "tastes 1: ppo" is compared with "tastes 1: sft" where the baseline is "tastes 0: sft": gains by two publics are
+    on two scales.
+    """
+    group, colon, _ = arm.partition(": ")
+    return f"{group}: {baseline.partition(': ')[2]}" if colon and ": " in baseline else baseline
 
 
 def p_value(differences: Sequence[float]) -> float:
@@ -128,7 +138,8 @@ def truths_of(judges: Sequence[str], truth: str) -> list[str]:
 def finding_by(judge: str, table: pd.DataFrame, baseline: str) -> str:
     """Return in a sentence which arms are clearly above and below the baseline by one judge."""
     one = table[table["judge"] == judge].set_index("arm")
-    others = one.drop(index=baseline, errors="ignore")
+    others = one[[arm != own_baseline(arm, baseline) for arm in one.index]]
+    baseline = f"the {baseline.partition(': ')[2]} of its group" if ": " in baseline else baseline
     if not len(others):
         return f"There is nothing to compare with {baseline} yet."
     best = others["difference"].idxmax()

@@ -1,9 +1,14 @@
 """`npkit ablate`: one question about the method, answered over several seeds; what is there is not run again."""
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from npkit.commands.options import add_profile, add_verb, whole_number
+
+if TYPE_CHECKING:
+    from npkit.ablations.arms import Ablation
 
 MOST_SEEDS = 1000  # each is a whole training
 
@@ -21,6 +26,16 @@ def add(verbs) -> None:
     verb.add_argument("--dry-run", action="store_true", help="say what is missing and how long it should take")
 
 
+def announced(ablation: "Ablation", args: argparse.Namespace, settings: Mapping[str, object]) -> str:
+    """Return what is done of an ablation under these settings, or why it cannot be run with them."""
+    from npkit.ablations import engine
+    from npkit.errors import NpkitError
+    try:
+        return engine.announcement(engine.trials_of(ablation, args.profile, range(args.seeds), settings))
+    except NpkitError as error:
+        return f"{ablation.name}: {error}"
+
+
 def run(args: argparse.Namespace) -> int:
     """Announce, run what is missing, print the table and what was found; 1 where a run could not be made."""
     from npkit.ablations import engine, tables
@@ -35,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         raise NpkitError(f"--csv {str(args.csv)!r} cannot be written: name a file in a folder that exists")
     if args.name is None:
         for each in ABLATIONS.values():
-            print(engine.announcement(engine.trials_of(each, args.profile, range(args.seeds), {})))
+            print(announced(each, args, settings))
             print(f"    {each.question}")
         return 0
     trials = engine.trials_of(find_ablation(args.name), args.profile, range(args.seeds), settings)

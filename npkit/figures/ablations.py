@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import seaborn
 
+from npkit.ablations.tables import own_baseline
 from npkit.figures.base import INK, MUTED, VARIANT_STYLE, Figure, new_figure, styled
 
 BLUE, ORANGE = VARIANT_STYLE["sft+nl"].color, VARIANT_STYLE["ppo+nl"].color
@@ -18,6 +19,7 @@ def arms(table: pd.DataFrame, baseline: str, paid: str = "") -> Figure:
     The dotted line is the baseline; an arm that differs from it after Holm's correction is drawn in orange.
     """
     judges, names = list(dict.fromkeys(table["judge"])), list(dict.fromkeys(table["arm"]))
+    grouped = ": " in baseline  # then every group has a baseline, and no line is that of all
     lines = -(-len(judges) // PANELS_A_LINE)
     columns = -(-len(judges) // lines)
     figure, panels = new_figure(2 + 2.4 * columns, lines * (1.2 + 0.3 * len(names)), lines, columns, sharey=True,
@@ -27,11 +29,12 @@ def arms(table: pd.DataFrame, baseline: str, paid: str = "") -> Figure:
     for axes, judge in zip(panels.flat, judges, strict=False):
         rows = table[table["judge"] == judge].set_index("arm").loc[names]
         for place, row in enumerate(rows.itertuples()):
-            color = ORANGE if row.p < 0.05 else INK if row.Index == baseline else BLUE
+            is_baseline = row.Index == own_baseline(row.Index, baseline)
+            color = ORANGE if row.p < 0.05 else INK if is_baseline else BLUE
             if not np.isnan(row.low):
                 axes.plot([row.low, row.high], [place, place], color=color, lw=2, alpha=0.6, solid_capstyle="butt")
-            axes.plot(row.gain, place, marker="D" if row.Index == baseline else "o", color=color, ms=6)
-        if baseline in rows.index:
+            axes.plot(row.gain, place, marker="D" if is_baseline else "o", color=color, ms=6)
+        if baseline in rows.index and not grouped:
             axes.axvline(rows.loc[baseline, "gain"], color=INK, lw=1, ls=":", zorder=0)
         axes.axvline(0, color=MUTED, lw=1, ls="--", zorder=0)
         axes.set(title=f"{judge} (paid)" if judge == paid else judge, yticks=range(len(names)), yticklabels=names,
@@ -40,7 +43,8 @@ def arms(table: pd.DataFrame, baseline: str, paid: str = "") -> Figure:
     seeds = int(table["seeds"].max())
     interval = ", 95 % interval" if seeds > 1 else ""
     figure.supxlabel(f"gain over the prefix; mean of {seeds} seed{'s' if seeds > 1 else ''}{interval}; "
-                     f"dotted: {baseline}; orange: clear at 5 % after Holm")
+                     f"{'diamonds: what a group is compared with' if grouped else f'dotted: {baseline}'}; "
+                     "orange: clear at 5 % after Holm")
     return figure
 
 

@@ -76,9 +76,16 @@ class Artifact:
         return self.manifest["metrics"]
 
     def table(self, name: str):
-        """Return `name.parquet` as a pandas table."""
+        """Return `name.parquet` as a pandas table; one whose contents are damaged raises."""
         import pandas
-        return pandas.read_parquet(self.path / f"{name}.parquet")
+        path = self.path / f"{name}.parquet"
+        try:
+            return pandas.read_parquet(path)
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError) as error:  # pyarrow's own errors are of these two kinds
+            raise NpkitError(f"{path} is damaged ({type(error).__name__}): remove its folder, and npkit run makes the "
+                             "stage anew") from None
 
     def dataset(self, name: str):
         """Return `name.parquet` as a `datasets.Dataset`."""
