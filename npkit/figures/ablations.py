@@ -1,5 +1,5 @@
 """Figures of notebook 07_ablations: gains of the arms, the frontier of judge and public, clauses that help or fight."""
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -75,27 +75,38 @@ def frontier(points: pd.DataFrame, fits: Mapping[str, Sequence], paid: str, trut
 
 
 @styled
-def interactions(square: pd.DataFrame, clear: pd.DataFrame, judge: str) -> Figure:
+def interactions(square: pd.DataFrame, clear: pd.DataFrame, judge: str, world: pd.DataFrame | None = None) -> Figure:
     """Draw what each category's clause adds (diagonal) and what two add together beyond that (`matrix`).
 
-    `clear` is the table of the same effects with intervals: a number whose interval holds 0 is drawn in grey.
+    `clear` is the table of the same effects with intervals: a number whose interval excludes 0 is bold. `world` is
+    drawn beside it on the same scale: the interactions that the public is written to have.
     """
-    figure, axes = new_figure(6.2, 4.8)
+    figure, panels = new_figure(6.2 if world is None else 11, 4.8, 1, 1 if world is None else 2, squeeze=False)
     limit = float(np.nanmax(np.abs(square.to_numpy()))) or 1.0
-    seaborn.heatmap(square, ax=axes, cmap="RdBu", vmin=-limit, vmax=limit, square=True, linewidths=1,
-                    linecolor="white", cbar_kws={"label": f"gain by {judge}"})
-    sure = {(row.one, row.other): row.low > 0 or row.high < 0 for row in clear.itertuples()}
+    sure = {frozenset((row.one, row.other)) for row in clear.itertuples() if row.low > 0 or row.high < 0}
+    titles = ("measured; bold: the interval excludes 0" if sure else "measured; no interval excludes 0",
+              "written into the world: mean worth of a pair")
+    for number, (axes, part) in enumerate(zip(panels.flat, (square, world))):
+        bar = {"cbar_kws": {"label": f"gain by {judge}"}} if axes is panels[0, -1] else {"cbar": False}
+        seaborn.heatmap(part, ax=axes, cmap="RdBu", vmin=-limit, vmax=limit, square=True, linewidths=1,
+                        linecolor="white", **bar)
+        write_numbers(axes, part, limit, set() if number else sure)
+        axes.set(xlabel="", ylabel="", title=titles[number])
+        axes.tick_params(axis="y", rotation=0, length=0)
+        axes.tick_params(axis="x", rotation=30, length=0)
+        axes.grid(False)
+    return figure
+
+
+def write_numbers(axes, square: pd.DataFrame, limit: float, bold: Collection[frozenset[str]]) -> None:
+    """Write the numbers of a heat map into its cells, those of the pairs in `bold` bold."""
     for row, one in enumerate(square.index):
         for column, other in enumerate(square.columns):
-            known = sure.get((one, other), sure.get((other, one), False))
-            strong = abs(square.iloc[row, column]) > 0.6 * limit
-            axes.text(column + 0.5, row + 0.5, f"{square.iloc[row, column]:+.2f}", ha="center", va="center",
-                      fontsize=9, color="white" if strong else INK if known else MUTED,
-                      weight="bold" if known else "normal")
-    axes.set(xlabel="", ylabel="", title="bold: the interval excludes 0")
-    axes.tick_params(rotation=0, length=0)
-    axes.grid(False)
-    return figure
+            value = round(square.iloc[row, column], 2) + 0.0  # no "-0.00"
+            if not np.isnan(value):
+                axes.text(column + 0.5, row + 0.5, f"{value:+.2f}", ha="center", va="center", fontsize=9,
+                          color="white" if abs(value) > 0.6 * limit else INK,
+                          weight="bold" if {one, other} in bold else "normal")
 
 
 @styled
