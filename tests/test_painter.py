@@ -6,7 +6,11 @@ import torch
 from npkit.errors import NpkitError
 from npkit.glyphworld.painter import paint
 from npkit.glyphworld.painting.renderer import Scene, render
+from npkit.glyphworld.people.eye import HEADS, load_eye, look
+from npkit.glyphworld.people.public import FOLDER
+from npkit.glyphworld.vocabulary import SUBJECTS
 from npkit.scoring.images import load_image_model
+from npkit.scoring.judges import to_bytes
 from npkit.study.profiles import ImagesConfig
 
 NAME = "npkit.glyphworld.painter:IdealPainter"
@@ -32,6 +36,18 @@ def test_it_paints_what_the_renderer_renders():
 def test_its_pixels_are_identified_by_the_worlds_source():
     assert load().fingerprint == load().fingerprint
     assert len(load().fingerprint) == 12
+
+
+def test_the_diffusion_model_paints_the_subjects_that_it_is_asked_for():
+    model = load(model="npkit/glyphworld/weights/diffusion", num_inference_steps=6, batch_size=33)
+    prompts = [f"a {name}" for name in SUBJECTS]
+    pictures = to_bytes(model.render(prompts, range(len(prompts))))
+    eye, _ = load_eye(FOLDER)
+    seen = [HEADS["subject"][index] for index in look(eye, pictures).subject.argmax(1)]
+    missed = [f"{asked} looks like {found}" for asked, found in zip(SUBJECTS, seen, strict=True) if asked != found]
+    assert len(missed) <= 3, missed
+    again = to_bytes(model.render(prompts[:1], [0]))
+    assert np.array_equal(again[0], pictures[0]), "a picture depends on its prompt and seed alone"
 
 
 def test_wrong_names_and_sizes_are_refused():

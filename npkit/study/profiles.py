@@ -174,7 +174,7 @@ class AblationConfig:
     clause_draws: int = 10           # draws of the default clauses that each category is tried with
     prefixes_a_draw: int = 8         # test prefixes that meet every draw
     ensemble: str = ""               # folders or hub ids of further paid judges: "one, another"
-    transfer_to: str = ""            # folder, hub id or module:class of a second image model
+    transfer_to: str                 # folder, hub id or module:class of a second image model
     rewriters: str = ""              # folders or hub ids of language models that other people trained for this: "a, b"
 
 
