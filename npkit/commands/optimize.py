@@ -206,7 +206,8 @@ def open_runs(args: argparse.Namespace) -> tuple["Run", "Run"]:
     settings = parse_settings(args.settings)
     decoding = {"neurologic.beam_size": args.beam, "neurologic.max_new_tokens": args.max_new_tokens,
                 "images.model": args.image_model}  # of another painter the policies were not trained: they stay
-    return tuple(open_run("neurologic", args.profile, settings=settings | more) for more in ({}, decoding))
+    given = {name: value for name, value in decoding.items() if value is not None}
+    return tuple(open_run("neurologic", args.profile, settings=settings | more) for more in ({}, given))
 
 
 def read_lines(content: bytes) -> list["str | Refused"]:

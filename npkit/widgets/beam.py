@@ -119,6 +119,7 @@ def beam_figure(trace: Trace) -> Figure:
     label_gains(axes, trace, dict(winner))
     axes.set(xlabel="tokens written", ylabel="clauses met", yticks=range(len(trace.clauses) + 1),
              ylim=(-0.5, len(trace.clauses) + 0.9))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.text(0.01, 0.97, f"thick: the text that was found; thin: the other hypotheses, at most "
                           f"{max(map(len, trace.steps))} at a time", transform=axes.transAxes, fontsize=8, va="top",
               color=MUTED)
