@@ -103,7 +103,7 @@ def make_controls(run: Run, prompt: str = "") -> Controls:
     """Return the fields of a study, empty but for the prompt."""
     known = keywords.load(run.config.neurologic.keywords)
     tags = {category: widgets.TagsInput(value=[], allowed_tags=[row.phrase for row in known.get(category, ())],
-                                        allow_duplicates=False, placeholder=f"add a {category}")
+                                        allow_duplicates=False, placeholder=f"add {article(category)} {category}")
             for category in CATEGORIES}
     for name, words in (("excluded", "add a forbidden phrase"), ("protected", "add a protected word")):
         tags[name] = widgets.TagsInput(value=[], allowed_tags=[], allow_duplicates=False, placeholder=words)
@@ -113,7 +113,8 @@ def make_controls(run: Run, prompt: str = "") -> Controls:
                                            layout={"width": "210px"}) for category in CATEGORIES},
         patterns=area("patterns", "", "forbidden regular expressions, one a line, such as: trending|\\d+k"),
         checks=make_checks(run), numbers=make_numbers(run), choices=make_choices(run),
-        phrase_for=widgets.Dropdown(options=[*CATEGORIES, ("forbidden", "excluded"), "protected"],
+        phrase_for=widgets.Dropdown(options=[*((name, name) for name in CATEGORIES), ("forbidden", "excluded"),
+                                             ("protected", "protected")],
                                     description="own phrase for", style={"description_width": "100px"},
                                     layout={"width": "220px"}),
         phrase=widgets.Text(description="phrase", style={"description_width": "50px"}, continuous_update=False,
@@ -123,6 +124,11 @@ def make_controls(run: Run, prompt: str = "") -> Controls:
                                       layout={"width": "120px"}))
     controls.box = lay_out(controls)
     return controls
+
+
+def article(noun: str) -> str:
+    """Return "a" or "an"."""
+    return "an" if noun[0] in "aeiou" else "a"
 
 
 def area(name: str, value: str, hint: str) -> widgets.Textarea:
@@ -189,15 +195,15 @@ def short(model: str) -> str:
 
 def lay_out(controls: Controls) -> widgets.VBox:
     """Return the fields in their order; those of the advanced settings are hidden until they are asked for."""
-    row = {"flex_flow": "row wrap", "align_items": "center", "width": "100%"}
+    row = {"flex_flow": "row wrap", "align_items": "center", "width": "100%", "grid_gap": "2px 12px"}
 
     def line(*children: widgets.Widget) -> widgets.HBox:
         return widgets.HBox(children, layout=row)
 
     categories = [widgets.HBox([controls.manner[category], controls.tags[category]],
-                               layout=row | {"width": "580px", "max_width": "100%"}) for category in CATEGORIES]
-    labelled = [line(widgets.Label(words, layout={"width": "90px"}), controls.tags[name])
-                for name, words in (("excluded", "forbidden"), ("protected", "protected"))]
+                               layout=row | {"width": "auto", "flex": "1 1 440px"}) for category in CATEGORIES]
+    labelled = [line(widgets.Label(name, layout={"width": "90px", "justify_content": "flex-end"}),
+                     controls.tags[key]) for key, name in (("excluded", "forbidden"), ("protected", "protected"))]
     numbers, checks = controls.numbers, controls.checks
     hidden = widgets.VBox([
         line(*controls.choices.values()),
@@ -209,6 +215,8 @@ def lay_out(controls: Controls) -> widgets.VBox:
         hidden.layout.display = "" if change["new"] else "none"
 
     controls.advanced.observe(show_or_hide, "value")
-    return widgets.VBox([controls.prompt, line(*categories), *labelled, controls.patterns,
+    hint = widgets.HTML('<div class="npkit-page">A phrase is added with Tab, and taken away with Backspace in the '
+                        'empty field: JupyterLab keeps Enter for itself.</div>', layout={"margin": "0 0 0 98px"})
+    return widgets.VBox([controls.prompt, hint, line(*categories), *labelled, controls.patterns,
                          line(controls.phrase_for, controls.phrase, controls.add), line(*checks.values()),
                          controls.advanced, hidden])

@@ -54,12 +54,11 @@ class Explorer(widgets.VBox):
         self.at = -1  # place in the history of what is shown
         self.keywords = keywords.load(tools.run.config.neurologic.keywords)
         row = {"flex_flow": "row wrap", "align_items": "center"}
+        self.later = [widgets.HBox(pair, layout=row) for pair in ([self.other, self.take], [self.past, self.undo])]
         super().__init__([
             widgets.HTML(pages.STYLE), self.controls.box, widgets.HBox([*self.buttons.values()], layout=row),
-            *(self.parts[name] for name in ("progress", "error", "prompt")),
-            widgets.HBox([self.other, self.take], layout=row),
-            *(self.parts[name] for name in ("pictures", "ledger", "beam", "sent")),
-            widgets.HBox([self.past, self.undo], layout=row)])
+            *(self.parts[name] for name in ("progress", "error", "prompt")), self.later[0],
+            *(self.parts[name] for name in ("pictures", "ledger", "beam", "sent")), self.later[1]])
         self.add_class("npkit-panel")  # what `pages.STYLE` is about
         self.connect()
         self.enable(True)
@@ -173,6 +172,9 @@ class Explorer(widgets.VBox):
             button.disabled = not ready.get(name, bool(self.history)) if idle else name != "cancel"
         self.take.disabled = self.other.disabled = not (idle and self.other.options)
         self.undo.disabled = not (idle and self.at > 0)
+        # what needs an answer is hidden until there is one
+        for line, there in zip(self.later, (self.other.options, self.history), strict=True):
+            line.layout.display = "" if there else "none"
         self.past.disabled = not (idle and self.history)
 
     # 3. What is shown ------------------------------------------------------------------------------------------------
