@@ -44,7 +44,7 @@ class Explorer(widgets.VBox):
                         for name, (text, hint) in BUTTONS.items()}
         self.past = widgets.Dropdown(options=[], description="history", style={"description_width": "60px"},
                                      layout={"width": "420px", "max_width": "100%"})
-        self.undo = widgets.Button(description="Undo", tooltip="go back to the request before")
+        self.undo = widgets.Button(description="Undo", tooltip="back to the request before", layout={"width": "80px"})
         self.other = widgets.Dropdown(options=[], description="alternative", style={"description_width": "80px"},
                                       layout={"width": "420px", "max_width": "100%"})
         self.take = widgets.Button(description="Take this one", tooltip="put the alternative in the prompt's place",
@@ -211,6 +211,7 @@ class Explorer(widgets.VBox):
         self.set_part("sent", pages.sent_page(answer))
         self.other.options = [(f"{number}: {each.prompt[:60]}", number)
                               for number, each in enumerate(answer.alternatives, 1)]
+        self.other.value = 1 if answer.alternatives else None
         if not self.worker.busy:
             self.enable(True)
 

@@ -22,6 +22,7 @@ from npkit.widgets.requests import command_line, to_json
 COLOURS = {"style": ("#dbeafe", "#1e3a8a"), "artist": ("#fce7f3", "#831843"), "format": ("#dcfce7", "#14532d"),
            "perspective": ("#fef3c7", "#713f12"), "booster": ("#ede9fe", "#4c1d95"), "vibe": ("#ffe4d6", "#7c2d12"),
            "require": ("#e5e7eb", "#111827")}  # background and letters: contrast above 7 in light and dark themes
+MAX_EXCLUDED = 6  # rows of the certificate before the others are folded: living artists are many
 INK, PAPER, LINE = "var(--jp-ui-font-color1, #222)", "var(--jp-layout-color1, #fff)", "var(--jp-border-color1, #999)"
 STYLE = f"""<style>
 .npkit-panel {{ max-width: 1200px; color: {INK}; }}
@@ -32,9 +33,11 @@ STYLE = f"""<style>
 .npkit-page del {{ background: #fee2e2; color: #7f1d1d; }}
 .npkit-page h4 {{ margin: 10px 0 2px; font-size: 14px; }}
 .npkit-page table {{ border-collapse: collapse; margin: 4px 0; font-size: 13px; color: {INK}; background: {PAPER}; }}
-.npkit-page th, .npkit-page td {{ border: 1px solid {LINE}; padding: 2px 8px; text-align: left; vertical-align: top; }}
-.npkit-page figure {{ display: inline-block; margin: 4px 8px 4px 0; width: 150px; vertical-align: top; }}
-.npkit-page figure img {{ width: 150px; height: auto; border: 1px solid {LINE}; }}
+.npkit-page th, .npkit-page td {{ border: 1px solid {LINE}; padding: 2px 8px; text-align: left; vertical-align: top;
+                                   overflow-wrap: break-word; }}
+.npkit-page figure {{ display: inline-block; margin: 4px 6px 4px 0; width: 126px; vertical-align: top; }}
+.npkit-page figure img {{ width: 126px; height: auto; border: 1px solid {LINE}; box-sizing: border-box; }}
+.npkit-page .npkit-pair {{ white-space: nowrap; margin-right: 4px; }}
 .npkit-page figcaption {{ font-size: 12px; }}
 .npkit-page .npkit-wide {{ overflow-x: auto; }}
 .npkit-page .npkit-wide img {{ max-width: 100%; background: #fff; }}
@@ -43,7 +46,7 @@ STYLE = f"""<style>
 .npkit-page textarea {{ width: 100%; box-sizing: border-box; font-family: monospace; font-size: 12px; color: {INK};
                         background: {PAPER}; border: 1px solid {LINE}; }}
 .npkit-panel .jupyter-widget-tagsinput {{ flex: 1 1 240px; min-width: 0; border: 1px solid {LINE}; height: auto; }}
-.npkit-panel .jupyter-widget-tagsinput > div {{ display: inline-block !important; }}
+.npkit-panel .jupyter-widget-tagsinput > div {{ display: inline-block !important; width: auto; flex: 0 1 auto; }}
 .npkit-panel .jupyter-widget-taginput {{ color: {INK}; background: {PAPER}; }}
 .npkit-panel .jupyter-widget-taginput::placeholder {{ color: {INK}; opacity: 0.85; }}
 .npkit-panel :focus-visible {{ outline: 2px solid #2563eb; outline-offset: 1px; }}
@@ -120,7 +123,10 @@ def certificate_table(answer: Answer) -> pd.DataFrame:
 def certificate(answer: Answer) -> str:
     """Return the certificate as an HTML table; many excluded phrases are folded."""
     rows = certificate_table(answer)
-    return table(rows) if len(rows) else "<p>Nothing was demanded and nothing forbidden.</p>"
+    excluded = rows[rows["clause"] == "excluded"]
+    folding = excluded.index[MAX_EXCLUDED:] if len(excluded) > MAX_EXCLUDED + 1 else excluded.index[:0]
+    more = folded(f"{len(folding)} more excluded phrases", table(rows.loc[folding])) if len(folding) else ""
+    return table(rows.drop(folding)) + more if len(rows) else "<p>Nothing was demanded and nothing forbidden.</p>"
 
 
 def alternatives_table(answer: Answer) -> pd.DataFrame:
@@ -151,10 +157,12 @@ def decision(found: Optimized) -> str:
 def pictures_page(answer: Answer) -> str:
     """Return both pictures of each seed side by side, and every judge's scores."""
     texts = {"typed": answer.found.prompt, "optimised": answer.found.written}
-    pairs = [figure(picture, f"{words}, seed {seed}", text) for seed, pair in answer.pictures.items()
-             for picture, (words, text) in zip(pair, texts.items(), strict=True)]
-    return page("<h4>Pictures of both prompts from the same seeds</h4>", *pairs, "<h4>Scores</h4>",
-                table(scores_table(answer)))
+    pairs = ["".join(figure(picture, f"{words}, seed {seed}", text)
+                     for picture, (words, text) in zip(pair, texts.items(), strict=True))
+             for seed, pair in answer.pictures.items()]
+    return page("<h4>Pictures of both prompts from the same seeds</h4>",
+                " ".join(f'<span class="npkit-pair">{pair}</span>' for pair in pairs),
+                "<h4>Scores</h4>", table(scores_table(answer)))
 
 
 def scores_table(answer: Answer) -> pd.DataFrame:
