@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -63,9 +64,7 @@ def lab(study, tmp_path_factory):
         path = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     variables = {"NPKIT_HOME": str(study), "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "HOME": str(folder),
                  "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"), "JUPYTER_CONFIG_DIR": str(folder / "config"),
                  "PYTHONPATH": str(ROOT)}
@@ -82,12 +81,21 @@ def lab(study, tmp_path_factory):
         server.wait(30)
 
 
+def free_port() -> int:
+    """Return a port that nobody listens to."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def wait_for(address: str, log: Path) -> None:
-    """Wait until a server answers."""
+    """Wait until a server answers, whatever it answers."""
     end = time.monotonic() + 180
     while time.monotonic() < end:
         try:
             urllib.request.urlopen(address, timeout=5)
+            return
+        except urllib.error.HTTPError:
             return
         except OSError:
             time.sleep(0.5)
@@ -323,3 +331,26 @@ def test_the_dark_theme_is_readable(page, shots):
 def test_the_console_has_no_error(page):
     own = [said for said in page.errors if "favicon" not in said]
     assert not own
+
+
+def test_voila_serves_the_same_panel_without_code(browser, study, tmp_path):
+    """`make app`, on another port."""
+    port, log = free_port(), tmp_path / "voila.log"
+    with open(log, "wb") as file:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "voila", "notebooks/08_constraint_explorer.ipynb", "--no-browser", f"--port={port}"],
+            env=os.environ | {"NPKIT_HOME": str(study), "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}, cwd=ROOT,
+            stdout=file, stderr=file)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/voila/static/none", log)
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.set_default_timeout(WAIT)
+        page.goto(f"http://127.0.0.1:{port}/")
+        press(page, "Optimise")
+        panel(page).get_by_text("Certificate").wait_for()
+        assert page.locator(".jp-CodeCell .cm-editor, .jp-InputArea-editor:visible").count() == 0
+        assert page.locator("img[alt='You are here']").evaluate("each => each.naturalWidth") > 100
+        page.close()
+    finally:
+        server.terminate()
+        server.wait(30)

@@ -48,6 +48,7 @@ STYLE = f"""<style>
 .npkit-panel .jupyter-widget-tagsinput {{ flex: 1 1 240px; min-width: 0; border: 1px solid {LINE}; height: auto; }}
 .npkit-panel .jupyter-widget-tagsinput > div {{ display: inline-block !important; width: auto; flex: 0 1 auto; }}
 .npkit-panel .jupyter-widget-taginput {{ color: {INK}; background: {PAPER}; }}
+.npkit-panel textarea::placeholder {{ color: {INK}; opacity: 0.85; }}
 .npkit-panel .jupyter-widget-taginput::placeholder {{ color: {INK}; opacity: 0.85; }}
 .npkit-panel :focus-visible {{ outline: 2px solid #2563eb; outline-offset: 1px; }}
 </style>"""
