@@ -185,3 +185,12 @@ def test_each_line_answers_for_its_protected_words(folder, capsys, monkeypatch):
     assert fox["protected"] == [{"phrase": "fox", "start": 2, "end": 5}]
     assert "'fox' does not stand in the prompt" in owl["error"]
     assert "matches the forbidden pattern 'bad'" in bad["error"]
+
+
+def test_a_setting_without_an_option_of_its_own_holds(folder, capsys):
+    """An option that is not given leaves `--set` alone."""
+    words = ["optimize", "a fox", "--policy", folder, "--no-defaults", "--require", "moody"]
+    assert main([*words, "--set", "neurologic.max_new_tokens=1"]) == 2
+    assert "max_new_tokens is 1" in capsys.readouterr().err
+    assert main([*words, "--image-model", "npkit.text.keywords:load", "--scores"]) == 2
+    assert "npkit.text.keywords:load" in capsys.readouterr().err

@@ -217,6 +217,14 @@ def test_markup_is_shown_as_text(tools):
     assert "&lt;script&gt;alert(1)" in html and "&lt;b&gt;pop&lt;/b&gt; art<small>style</small>" in html.lower(), html
 
 
+def test_many_excluded_phrases_are_folded(tools):
+    answer = answers.write(ask(excluded=[f"word{number}" for number in range(20)]), tools)
+    shown, _, more = pages.certificate(answer).partition("<summary>14 more excluded phrases")
+    assert "word5" in shown and "word6" not in shown and "word19" in more
+    few = pages.certificate(answers.write(ask(excluded=["fog", "mist"]), tools))
+    assert "<details>" not in few and "mist" in few
+
+
 def test_what_was_changed_is_marked_word_by_word():
     assert pages.difference("a Red fox", "a Red fox, moody") == "a Red fox<ins>, moody</ins>"
     assert pages.difference("a  fox", "a fox") == "a<del>  </del><ins> </ins>fox"
