@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 
 import regex  # its searches can be given a time limit
 
+from npkit import optimize as engine
 from npkit.errors import ClausesTooLong, NpkitError
 from npkit.neurologic import Constraints
-from npkit.optimize import Optimized, Refused, check, differing, map_those, optimize, optimize_each
+from npkit.optimize import Optimized, Refused, check, differing, map_those
 from npkit.study.profiles import Profile
 from npkit.text.characters import COMMAS
 from npkit.text.keywords import Keywords
@@ -122,11 +123,12 @@ def without_matches(keywords: Keywords, patterns: Sequence[regex.Pattern], user:
 
 # 3. Decoding ---------------------------------------------------------------------------------------------------------
 def optimize_without(prompts: Sequence[str], policy: Policy, wishes: Wishes, profile: Profile, advice: str = "", *,
-                     answer: Callable[..., list] = optimize) -> list[Optimized]:
-    """Return what `answer` (`npkit.optimize.optimize`) does, with nothing in it that a pattern of the wishes finds.
+                     answer: Callable[..., list] | None = None) -> list[Optimized]:
+    """Return what `answer` does (None: `npkit.optimize.optimize`), with nothing in it that a pattern finds.
 
     Raises where a prompt itself matches a pattern, or a pattern still finds something after `MAX_ROUNDS` decodings.
     """
+    answer = answer or engine.optimize
     if not getattr(wishes, "patterns", ()):
         return answer(prompts, policy, wishes, profile, advice)
     for prompt in prompts:
@@ -145,7 +147,7 @@ def optimize_each_without(prompts: Sequence[str], policy: Policy, wishes: Wishes
                           ) -> list[Optimized | Refused]:
     """Return what `optimize_without` does, and why for each prompt that it does not take."""
     if not getattr(wishes, "patterns", ()):
-        return optimize_each(prompts, policy, wishes, profile, advice)
+        return engine.optimize_each(prompts, policy, wishes, profile, advice)
 
     def one(prompt: str) -> Optimized | Refused:
         checked = check(prompt, policy, wishes, profile)

@@ -143,8 +143,10 @@ def make_checks(run: Run) -> dict[str, widgets.Checkbox]:
              "living_artists": ("living artists may be written", run.config.neurologic.living_artists),
              "keep": ("keep my prompt unless the gain lies above", False),
              "pictures": ("paint and score both prompts", True)}
-    return {name: widgets.Checkbox(value=value, description=text, indent=False, layout={"width": "auto"})
-            for name, (text, value) in words.items()}
+    checks = {name: widgets.Checkbox(value=value, description=text, indent=False, layout={"width": "auto"})
+              for name, (text, value) in words.items()}
+    checks["living_artists"].disabled = not run.config.neurologic.living_artists  # the study's settings decide then
+    return checks
 
 
 def make_numbers(run: Run) -> dict[str, widgets.Widget]:
