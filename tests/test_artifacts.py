@@ -93,13 +93,13 @@ def test_input_returns_the_artifact_of_the_same_settings():
 
 
 @pytest.mark.parametrize(("settings", "changed"), [
-    ({"data.num_prompts": 10}, {"data", "sft", "ppo", "neurologic", "evaluation", "ablations"}),
-    ({"sft.num_epochs": 1}, {"sft", "ppo", "neurologic", "evaluation", "ablations"}),
-    ({"ppo.kl_coef": 1}, {"ppo", "neurologic", "evaluation", "ablations"}),
-    ({"neurologic.beam_size": 2}, {"neurologic", "evaluation", "ablations"}),
+    ({"data.num_prompts": 10}, {"data", "sft", "ppo", "neurologic", "evaluation", "ablations", "explorer"}),
+    ({"sft.num_epochs": 1}, {"sft", "ppo", "neurologic", "evaluation", "ablations", "explorer"}),
+    ({"ppo.kl_coef": 1}, {"ppo", "neurologic", "evaluation", "ablations", "explorer"}),
+    ({"neurologic.beam_size": 2}, {"neurologic", "evaluation", "ablations", "explorer"}),
     ({"evaluation.num_prefixes": 10}, {"neurologic", "evaluation", "ablations"}),
     ({"ablation.best_of": 2}, {"ablations"}),
-    ({"images.num_inference_steps": 1}, {"ppo", "neurologic", "evaluation", "ablations"}),
+    ({"images.num_inference_steps": 1}, {"ppo", "neurologic", "evaluation", "ablations", "explorer"}),
     ({"runtime.num_threads": 1, "runtime.cell_timeout": 1}, set()),
 ])
 def test_a_setting_changes_the_keys_downstream_of_it(settings, changed):

@@ -23,6 +23,7 @@ ORDER = (  # from the bottom to the top: a module imports what stands lower, and
     ("npkit.findings",),
     ("npkit.figures", "npkit.checks"),
     ("npkit.optimize",),
+    ("npkit.patterns",),
     ("npkit.widgets", "npkit.study"),  # the study's other modules run and report it
     ("npkit.ablations",),  # each of their runs is a study
     ("npkit.commands",),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from npkit.optimize import Optimized, Refused
+    from npkit.patterns import PatternWishes
     from npkit.scoring.rewards import Scorer
     from npkit.study.artifacts import Run
     from npkit.wishes import Wishes
@@ -31,6 +32,8 @@ With --json, "prompt" is the prompt as the policy reads it: tidied, without what
 text than the one that was typed, "typed" has that.
 --explain says what each added modifier bought: it is left out, and the pictures with it and without it are compared.
 --min-gain X gives your own prompt back where the optimised one's gain by the paid judge does not lie above X.
+--exclude-pattern is a regular expression, which matches in any case: what it finds in the completion is excluded, and
+the prompt is decoded again. --protect names words of the prompt that must stand in the result exactly as typed.
 """
 
 
@@ -47,6 +50,8 @@ def add(verbs) -> None:
                       help="0 to 4294967295; draws keywords and pictures (default 0)")
     verb.add_argument("--beam", type=whole_number, metavar="N", help="beam size; the profile's where not given")
     verb.add_argument("--max-new-tokens", type=whole_number, metavar="N", help="length of a completion; the profile's")
+    verb.add_argument("--image-model", metavar="MODEL",
+                      help="what paints: a folder, a hub id or a module:class; the profile's where not given")
     verb.add_argument("--prices", action="store_true", help="say what each clause costs, by decoding without it")
     verb.add_argument("--out", metavar="FILE", help="save both pictures side by side (.png, .jpg or .webp), and score "
                                                     "them")
@@ -70,6 +75,10 @@ def add_wishes(verb: Parser) -> None:
     verb.add_argument("--require", action="append", default=[], metavar="PHRASE",
                       help="a phrase that must occur, commas and all; repeated: each of them")
     verb.add_argument("--exclude", action="append", default=[], metavar="W,W", help="phrases that must not occur")
+    verb.add_argument("--exclude-pattern", action="append", default=[], metavar="REGEX",
+                      help="a regular expression that the optimised prompt must not match; may be repeated")
+    verb.add_argument("--protect", action="append", default=[], metavar="W,W",
+                      help="words of the prompt that must stay exactly as typed")
     verb.add_argument("--no-defaults", action="store_true", help="no default clause for the categories left open")
 
 
@@ -106,12 +115,33 @@ def advice_on_defaults(args: argparse.Namespace) -> str:
     return f"; the clauses of {', '.join(drawn)} are default ones, which --no-defaults leaves out, and {room}"
 
 
-def wishes_of(args: argparse.Namespace, run: "Run") -> "Wishes":
+def wishes_of(args: argparse.Namespace, run: "Run") -> "PatternWishes":
     """Return the wishes of the command line."""
+    from npkit.patterns import forbid_patterns
     from npkit.wishes import read_wishes
     user = {category: phrases(category, getattr(args, category)) for category in CATEGORIES}
-    return read_wishes(run.config, user, args.require, phrases("exclude", args.exclude),
-                       seed=None if args.no_defaults else args.seed)
+    wishes = read_wishes(run.config, user, args.require, phrases("exclude", args.exclude),
+                         seed=None if args.no_defaults else args.seed)
+    return forbid_patterns(wishes, args.exclude_pattern)
+
+
+def protect(lines: Sequence["str | Refused"], args: argparse.Namespace, wishes: "PatternWishes"
+            ) -> list["str | Refused"]:
+    """Return the lines with a refusal for each in which the words of --protect do not stay; of one prompt it raises."""
+    from npkit.optimize import Refused, map_those
+    from npkit.patterns import check_protected
+    words = phrases("protect", args.protect)
+
+    def one(line: str) -> "str | Refused":
+        try:
+            check_protected(line, words, wishes.exclude, wishes.patterns)
+        except NpkitError as error:
+            if args.prompt != "-":
+                raise
+            return Refused(line, str(error))
+        return line
+
+    return map_those(str, lambda taken: list(map(one, taken)), lines)
 
 
 # 2. The verb ---------------------------------------------------------------------------------------------------------
@@ -122,6 +152,7 @@ def run(args: argparse.Namespace) -> int:
         import transformers
 
         from npkit import optimize as engine
+        from npkit import patterns
     transformers.utils.logging.set_verbosity_error()  # standard error is for sentences, not for progress bars
     transformers.utils.logging.disable_progress_bar()
     study, run = open_runs(args)
@@ -131,8 +162,9 @@ def run(args: argparse.Namespace) -> int:
     out = engine.check_out(args.out, len(lines), args.explain) if args.out is not None else None
     check_pictures(args)
     wishes = wishes_of(args, run)
+    lines = protect(lines, args, wishes)
     policy = engine.trained_policy(study, args.policy)
-    answer = engine.optimize_each if args.prompt == "-" else engine.optimize
+    answer = patterns.optimize_each_without if args.prompt == "-" else patterns.optimize_without
     options = {"policy": policy, "wishes": wishes, "profile": run.config}
     answers = engine.map_those(str, partial(answer, **options, advice=advice_on_defaults(args)), lines)
     if args.prices:
@@ -167,13 +199,15 @@ def check_pictures(args: argparse.Namespace) -> None:
 
 
 def open_runs(args: argparse.Namespace) -> tuple["Run", "Run"]:
-    """Return the run whose policies are read, and the same with the options that change decoding alone."""
+    """Return the run whose policies are read, and the same with the options that change no training."""
     from npkit.study.artifacts import check_seed, open_run
     from npkit.study.profiles import parse_settings
     check_seed(args.seed)
     settings = parse_settings(args.settings)
-    decoding = {"neurologic.beam_size": args.beam, "neurologic.max_new_tokens": args.max_new_tokens}
-    return tuple(open_run("neurologic", args.profile, settings=settings | more) for more in ({}, decoding))
+    decoding = {"neurologic.beam_size": args.beam, "neurologic.max_new_tokens": args.max_new_tokens,
+                "images.model": args.image_model}  # of another painter the policies were not trained: they stay
+    given = {name: value for name, value in decoding.items() if value is not None}
+    return tuple(open_run("neurologic", args.profile, settings=settings | more) for more in ({}, given))
 
 
 def read_lines(content: bytes) -> list["str | Refused"]:
@@ -203,7 +237,7 @@ def show(answers: Sequence["Optimized | Refused"], args: argparse.Namespace, run
     from npkit import optimize as engine
     found = [each for each in answers if isinstance(each, engine.Optimized)]
     if not args.json:
-        print_words(answers)
+        print_words(answers, phrases("protect", args.protect))
     try:
         if found and (out or args.scores or args.explain):
             scorer = scorer or engine.load_scorer(run.config, run.device)
@@ -211,7 +245,7 @@ def show(answers: Sequence["Optimized | Refused"], args: argparse.Namespace, run
             answers = engine.map_those(engine.Optimized, lambda _: found, answers)
     finally:  # whatever becomes of the pictures, the prompts are printed
         if args.json:
-            print_json(answers)
+            print_json(answers, phrases("protect", args.protect))
     if not found or not scorer:
         return False
     note_truncated(found, scorer)
@@ -255,17 +289,22 @@ def tell_failed(answers: Sequence["Optimized | Refused"], is_one: bool) -> bool:
     return bool(failed)
 
 
-def print_json(answers: Sequence["Optimized | Refused"]) -> None:
+def print_json(answers: Sequence["Optimized | Refused"], protected: Sequence[str] = ()) -> None:
     """Print an object a line, letters as they are where the stream has them all, else escaped as JSON escapes them."""
+    from npkit.optimize import Refused
+    from npkit.patterns import kept_words
     is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
     for answer in answers:
-        print(json.dumps(answer.to_dict(), ensure_ascii=not is_unicode), flush=True)
+        kept = {} if isinstance(answer, Refused) or not protected else {
+            "protected": kept_words(protected, answer.optimized)}
+        print(json.dumps(answer.to_dict() | kept, ensure_ascii=not is_unicode), flush=True)
 
 
-def print_words(answers: Sequence["Optimized | Refused"]) -> None:
+def print_words(answers: Sequence["Optimized | Refused"], protected: Sequence[str] = ()) -> None:
     """Print the optimised prompts with their clauses, and on standard error the lines that could not be taken."""
     from npkit.optimize import Refused
-    taken = [describe(each) for each in answers if not isinstance(each, Refused)]
+    taken = ["\n".join([describe(each), *(f"  {'protected':<12} {word!r} stands as typed" for word in protected)])
+             for each in answers if not isinstance(each, Refused)]
     if taken:
         print("\n\n".join(taken), flush=True)
     for number, each in enumerate(answers, 1):

@@ -20,10 +20,10 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "clauses": Part(3.0, 2.75, "clauses", "style: anime, not: 8k", ("05", "07")),
-    "prefix": Part(1.0, 1.4, "prefix", "a castle tower", ("01", "07")),
-    "policy": Part(3.0, 1.4, "policy", "a language model", ("02", "04", "05", "07")),
-    "prompt": Part(5.0, 1.4, "prompt", "a castle tower, anime", ("01",)),
+    "clauses": Part(3.0, 2.75, "clauses", "style: anime, not: 8k", ("05", "07", "08")),
+    "prefix": Part(1.0, 1.4, "prefix", "a castle tower", ("01", "07", "08")),
+    "policy": Part(3.0, 1.4, "policy", "a language model", ("02", "04", "05", "07", "08")),
+    "prompt": Part(5.0, 1.4, "prompt", "a castle tower, anime", ("01", "08")),
     "painter": Part(7.0, 1.4, "image model", "words to pixels", ("00",)),
     "picture": Part(9.0, 1.4, "picture", "96 x 96 pixels", ("00",)),
     "judges": Part(9.0, 0.1, "judges", "picture to score", ("03", "06")),

@@ -57,6 +57,7 @@ STAGES = {
     "evaluation": Stage("06_evaluation", ("data", "sft", "ppo", "neurologic"), ("evaluation", "images", "judges")),
     "ablations": Stage("07_ablations", ("data", "sft", "ppo"),
                        ("ablation", "neurologic", "evaluation", "images", "judges")),
+    "explorer": Stage("08_constraint_explorer", ("sft", "ppo"), ("neurologic", "images", "judges")),
 }
 WITHOUT_CORPUS = frozenset({"glyphworld", "reward"})  # stages that read no prompts but those they make themselves
 

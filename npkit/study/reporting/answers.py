@@ -15,6 +15,7 @@ QUESTIONS = {
     "neurologic": "Are all demanded phrases written, and what do they cost?",
     "evaluation": "Which prompts make the better pictures, and do judges that were not paid agree?",
     "ablations": "What do a clause of style and a clause of vibe add, alone and together?",
+    "explorer": "Does the panel's way to a prompt keep what is demanded, forbidden and protected?",
 }
 Metrics = Mapping[str, float]
 CONTRAST = "ppo_minus_sft"  # of the metrics: what PPO added, in each judge's eyes
@@ -120,9 +121,17 @@ def about_ablations(metrics: Metrics, run: Run) -> str:
             f"and both {signed(both - none)}, which is {signed(both - one - other + none)} beyond the sum.")
 
 
+def about_explorer(metrics: Metrics, run: Run) -> str:
+    """Return what the lesson's requests came to."""
+    return (f"Of {metrics['explorer/num_requests']:,.0f} requests, {metrics['explorer/clause_coverage']:.0%} of the "
+            f"clauses hold, {metrics['explorer/violations']:,.0f} forbidden phrases or patterns occur, and "
+            f"{metrics['explorer/protected_share']:.0%} of the protected words stand as typed.")
+
+
 ANSWERS: dict[str, Callable[[Metrics, Run], str]] = {
     "glyphworld": about_glyphworld, "data": about_data, "sft": about_sft, "reward": about_reward, "ppo": about_ppo,
-    "neurologic": about_neurologic, "evaluation": about_evaluation, "ablations": about_ablations}
+    "neurologic": about_neurologic, "evaluation": about_evaluation, "ablations": about_ablations,
+    "explorer": about_explorer}
 
 
 def paid(run: Run) -> str:
