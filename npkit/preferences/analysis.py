@@ -178,9 +178,11 @@ def alpha(votes: pd.DataFrame, rng: np.random.Generator, samples: int = 200) -> 
         counts = counts.reindex(columns=CHOICES, fill_value=0).to_numpy()
         counts = counts[counts.sum(1) > 1]  # a pair with one rater says nothing of agreement
         found = alpha_of(counts)
-        drawn = [alpha_of(counts[rng.integers(len(counts), size=len(counts))]) for _ in range(samples)] if (
-            np.isfinite(found)) else [np.nan]
-        rows.append((question, found, *np.nanquantile(drawn, [0.025, 0.975]), len(counts)))
+        ends = np.nan, np.nan
+        if np.isfinite(found):
+            drawn = [alpha_of(counts[rng.integers(len(counts), size=len(counts))]) for _ in range(samples)]
+            ends = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        rows.append((question, found, *ends, len(counts)))
     return pd.DataFrame(rows, columns=["question", "alpha", "low", "high", "pairs"])
 
 

@@ -46,10 +46,10 @@ def rater_names(crowd: Crowd, number: int) -> list[str]:
 
 def simulate(pairs: Sequence[Pair], worth: Mapping[str, np.ndarray], crowd: Crowd, num_raters: int,
              pairs_per_rater: int, seed: int) -> list[Vote]:
-    """Return the votes of simulated raters: each sees `pairs_per_rater` of the pairs and answers every question.
+    """Return the votes of simulated raters: each sees `pairs_per_rater` of the pairs and answers the questions.
 
-    `worth` maps a question to (pairs, 2): what the first and the second picture of each pair are worth to these raters.
-    The raters take turns, so that every pair is seen about equally often.
+    `worth` maps a question to (pairs, 2): what the first and the second picture of each pair are worth to these raters
+    when they are asked this. The raters take turns, so that every pair is seen about equally often.
     """
     if not 0 < pairs_per_rater <= len(pairs):
         raise NpkitError(f"a simulated rater sees 1 to {len(pairs)} of {len(pairs)} pairs, got {pairs_per_rater}")
@@ -57,10 +57,11 @@ def simulate(pairs: Sequence[Pair], worth: Mapping[str, np.ndarray], crowd: Crow
     turns = rng.permutation(len(pairs))
     for number, rater in enumerate(rater_names(crowd, num_raters)):
         seen = [pairs[turns[(number * pairs_per_rater + step) % len(pairs)]] for step in range(pairs_per_rater)]
-        asked = questions_for(rater, seen)
+        asked = [each for each in questions_for(rater, seen) if each.asked in worth]
         differences = [_difference(worth[each.asked][places[each.pair.name]], each.left == each.pair.first)
                        for each in asked]
-        choices = [rng.choice(3, p=chances) for chances in crowd.chances(np.array(differences))]
+        bounds = crowd.chances(np.array(differences)).cumsum(-1)[:, :2]
+        choices = (rng.random((len(asked), 1)) > bounds).sum(-1)  # 0 left, 1 right, 2 tie
         seconds = np.round(rng.lognormal(1.2, 0.5, len(asked)), 2)  # a median of 3.3: invented, like all of it
         time = BEGIN + timedelta(days=number)
         for each, choice, took in zip(asked, choices, seconds.tolist(), strict=True):
@@ -74,8 +75,8 @@ def _difference(worth: np.ndarray, is_first_left: bool) -> float:
     return float(worth[0] - worth[1] if is_first_left else worth[1] - worth[0])
 
 
-def draw_world(strengths: Mapping[str, float], num_prefixes: int, spread: float, seed: int
-               ) -> tuple[list[Pair], dict[str, np.ndarray]]:
+def draw_world(strengths: Mapping[str, float], num_prefixes: int, spread: float, seed: int,
+               questions: Sequence[str] = tuple(QUESTIONS)) -> tuple[list[Pair], dict[str, np.ndarray]]:
     """Return pairs and worths of a world whose variants have these strengths: for tests and benchmarks.
 
     The worth of a picture is its variant's strength plus a normal deviation `spread` of its own, so that prefixes
@@ -88,4 +89,14 @@ def draw_world(strengths: Mapping[str, float], num_prefixes: int, spread: float,
     pairs = [Pair(f"prefix {prefix}", prefix, variants[one], variants[other], f"prefix {prefix}, {variants[one]}",
                   f"prefix {prefix}, {variants[other]}") for prefix, one, other in cases]
     worth = np.array([(pictures[prefix, one], pictures[prefix, other]) for prefix, one, other in cases])
-    return pairs, dict.fromkeys(QUESTIONS, worth)
+    return pairs, dict.fromkeys(questions, worth)
+
+
+def true_rate(crowd: Crowd, gap: float, spread: float) -> float:
+    """Return the expected points of a variant over another one in a world of `draw_world`, over all its prefixes.
+
+    `gap` is the difference of the strengths; the worths differ from it by a normal deviate of `spread` times the root
+    of 2, which is integrated by Gauss and Hermite's rule.
+    """
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    return float(crowd.expected(gap + 2**0.5 * spread * nodes) @ weights / weights.sum())
