@@ -113,6 +113,14 @@ def questions_for(rater: str, pairs: Sequence[Pair], answered: Collection[tuple[
             if (pair.name, asked) not in answered]
 
 
+def pairs_for(rater: str, pairs: Sequence[Pair], number: int = 0) -> list[Pair]:
+    """Return the pairs that a rater is asked about: `number` of them, drawn by the rater's name; 0: all of them."""
+    if not 0 <= number <= len(pairs):
+        raise NpkitError(f"a rater is asked about 1 to {len(pairs)} of {len(pairs)} pairs, or 0 for all; got {number}")
+    drawn = sorted(pairs, key=lambda pair: _digest("drawn", rater, pair.name))
+    return drawn[:number or len(pairs)]
+
+
 def _digest(*words: str) -> bytes:
     """Return the same random bytes for the same words, in every process (Python's `hash` is another in each)."""
     return hashlib.sha256("\0".join(words).encode()).digest()
