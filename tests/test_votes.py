@@ -193,17 +193,18 @@ def scores() -> pd.DataFrame:
 
 
 def test_pairs_are_balanced_and_of_one_seed(scores):
-    pairs = make_pairs(scores, ["prefix", "sft", "ppo"], 30, seed=0)
-    assert len({pair.name for pair in pairs}) == 30  # 12 x 3 meetings, less 6 of equal prompts
+    variants = ["prefix", "sft", "ppo"]
+    pairs = make_pairs(scores, variants, 12, 2, seed=0)
+    assert len({pair.name for pair in pairs}) == 24
     assert all(pair.seed == int(pair.prefix.split()[-1]) // 4 for pair in pairs)
     assert all(pair.first_prompt != pair.second_prompt for pair in pairs)
-    meetings = pd.Series([pair.variants for pair in pairs]).value_counts()
-    assert meetings.max() - meetings.min() == 6  # those of equal prompts
-    assert pairs == make_pairs(scores, ["prefix", "sft", "ppo"], 30, seed=0)
-    assert pairs[:12] != make_pairs(scores, ["prefix", "sft", "ppo"], 12, seed=1)
-    for wrong, sentence in ((31, "make 30 pairs"), (5, "at least two different variants")):
-        with pytest.raises(NpkitError, match=sentence):
-            make_pairs(scores, ["prefix", "sft", "ppo"] if wrong == 31 else ["ppo", "dreams"], wrong, seed=0)
+    assert len(make_pairs(scores, variants, 99, 3, seed=0)) == 30  # 12 x 3 meetings, less 6 of equal prompts
+    assert pairs == make_pairs(scores, variants, 12, 2, seed=0)
+    assert pairs[:12] != make_pairs(scores, variants, 12, 1, seed=1)
+    even = make_pairs(scores[scores["prefix"].str[-1].isin(list("13579"))], variants, 12, 1, seed=0)
+    assert pd.Series([pair.variants for pair in even]).value_counts().tolist() == [2, 2, 2]
+    with pytest.raises(NpkitError, match="at least two different variants"):
+        make_pairs(scores, ["ppo", "dreams"], 5, 1, seed=0)
 
 
 def test_sides_are_random_and_questions_asked_apart_and_resumed():

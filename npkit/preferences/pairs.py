@@ -4,7 +4,7 @@ Both pictures of a pair are of one prefix and from one noise, so that they diffe
 """
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from itertools import combinations
@@ -62,11 +62,13 @@ class Question:
         return self.pair.prompts if self.left == self.pair.first else self.pair.prompts[::-1]
 
 
-def make_pairs(rows: pd.DataFrame, variants: Sequence[str], num_pairs: int, seed: int) -> list[Pair]:
-    """Return `num_pairs` pairs of the prompts in `rows` (columns prefix, variant, prompt, seed: a study's `scores`).
+def make_pairs(rows: pd.DataFrame, variants: Sequence[str], num_prefixes: int, pairs_per_prefix: int, seed: int
+               ) -> list[Pair]:
+    """Return the pairs of the prompts in `rows` (columns prefix, variant, prompt, seed: a study's `scores`).
 
-    Every two variants meet about equally often, every prefix comes about equally often, and from `seed` alone follows
-    which. Two equal prompts paint one picture: nobody could choose, so they are no pair.
+    `num_prefixes` of the prefixes, or all where there are fewer, have `pairs_per_prefix` meetings of two variants
+    each. All meetings come about equally often, and `seed` alone decides which. Two equal prompts paint one picture:
+    nobody could choose, so they are no pair, and another meeting takes their place.
     """
     first_seeds = rows.groupby("prefix", sort=False)["seed"].min()
     prompts = rows.drop_duplicates(["prefix", "variant"]).pivot(index="prefix", columns="variant", values="prompt")
@@ -74,26 +76,16 @@ def make_pairs(rows: pd.DataFrame, variants: Sequence[str], num_pairs: int, seed
     if missing or len(set(variants)) < 2:
         raise NpkitError(f"pairs need at least two different variants of {', '.join(map(str, prompts.columns))}, got "
                          f"{', '.join(variants) or 'none'}")
-    prompts = prompts[list(variants)].dropna()
-    found = []
-    for prefix, first, second in _meetings(list(prompts.index), list(combinations(variants, 2)), seed):
-        one, other = prompts.loc[prefix, first], prompts.loc[prefix, second]
-        if one != other:
-            found.append(Pair(prefix, int(first_seeds[prefix]), first, second, one, other))
-        if len(found) == num_pairs:
-            return found
-    raise NpkitError(f"preference.num_pairs is {num_pairs}, but these variants and prefixes make {len(found)} pairs of "
-                     "different prompts: lower it, or evaluate more prefixes")
-
-
-def _meetings(prefixes: list[str], meetings: list[tuple[str, str]], seed: int) -> Iterator[tuple[str, str, str]]:
-    """Yield every prefix with every meeting of two variants once; in each round the meetings come in turn."""
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(prefixes))
-    turns = rng.permutation(len(meetings))
-    for shift in range(len(meetings)):
-        for place, index in enumerate(order):
-            yield prefixes[index], *meetings[turns[(place + shift) % len(meetings)]]
+    rng, found = np.random.default_rng(seed), []
+    prefixes = [prompts.index[place] for place in rng.permutation(len(prompts))[:num_prefixes]]
+    meetings = list(combinations(variants, 2))
+    meetings = [meetings[place] for place in rng.permutation(len(meetings))]
+    for number, prefix in enumerate(prefixes):
+        start = number * pairs_per_prefix % len(meetings)
+        told = [Pair(prefix, int(first_seeds[prefix]), *names, *prompts.loc[prefix, list(names)])
+                for names in meetings[start:] + meetings[:start]]
+        found += [pair for pair in told if pair.first_prompt != pair.second_prompt][:pairs_per_prefix]
+    return found
 
 
 def left_of(rater: str, pair: Pair) -> str:

@@ -57,6 +57,7 @@ STAGES = {
     "evaluation": Stage("06_evaluation", ("data", "sft", "ppo", "neurologic"), ("evaluation", "images", "judges")),
     "ablations": Stage("07_ablations", ("data", "sft", "ppo"),
                        ("ablation", "neurologic", "evaluation", "images", "judges")),
+    "preference": Stage("09_human_preference", ("evaluation",), ("preference", "images", "judges")),
 }
 WITHOUT_CORPUS = frozenset({"glyphworld", "reward"})  # stages that read no prompts but those they make themselves
 

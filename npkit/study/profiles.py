@@ -179,6 +179,19 @@ class AblationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PreferenceConfig:
+    """The preference study: which pictures people, or simulated raters, choose between, and how often."""
+    votes: str = ""                  # a file of people's votes (.sqlite, .csv, .parquet); empty: simulated raters vote
+    raters: str = ""                 # what pictures are worth to simulated raters: a module:function of (prefixes,
+    #                                  pictures); empty: they think as the profile's first two judges of pictures do
+    num_prefixes: int = 150          # prefixes that pairs are made of; all evaluated ones where these are fewer
+    pairs_per_prefix: int = 2        # meetings of two variants on each prefix
+    votes_per_pair: int = 6          # simulated raters who see a pair, of each taste
+    pairs_per_rater: int = 20        # pairs that a rater is asked about
+    bootstrap_samples: int = 500     # resamples behind each interval of a strength
+
+
+@dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
     """Where and how long; never part of an artifact's key."""
     device: str = "auto"             # auto, cpu, cuda or cuda:1
@@ -199,6 +212,7 @@ class Profile:
     neurologic: NeurologicConfig
     evaluation: EvaluationConfig
     ablation: AblationConfig
+    preference: PreferenceConfig
     runtime: RuntimeConfig
 
     def judge(self, name: str) -> JudgeConfig:
