@@ -93,13 +93,14 @@ def test_input_returns_the_artifact_of_the_same_settings():
 
 
 @pytest.mark.parametrize(("settings", "changed"), [
-    ({"data.num_prompts": 10}, {"data", "sft", "ppo", "neurologic", "evaluation", "ablations"}),
-    ({"sft.num_epochs": 1}, {"sft", "ppo", "neurologic", "evaluation", "ablations"}),
-    ({"ppo.kl_coef": 1}, {"ppo", "neurologic", "evaluation", "ablations"}),
-    ({"neurologic.beam_size": 2}, {"neurologic", "evaluation", "ablations"}),
-    ({"evaluation.num_prefixes": 10}, {"neurologic", "evaluation", "ablations"}),
+    ({"data.num_prompts": 10}, {"data", "sft", "ppo", "neurologic", "evaluation", "ablations", "preference"}),
+    ({"sft.num_epochs": 1}, {"sft", "ppo", "neurologic", "evaluation", "ablations", "preference"}),
+    ({"ppo.kl_coef": 1}, {"ppo", "neurologic", "evaluation", "ablations", "preference"}),
+    ({"neurologic.beam_size": 2}, {"neurologic", "evaluation", "ablations", "preference"}),
+    ({"evaluation.num_prefixes": 10}, {"neurologic", "evaluation", "ablations", "preference"}),
     ({"ablation.best_of": 2}, {"ablations"}),
-    ({"images.num_inference_steps": 1}, {"ppo", "neurologic", "evaluation", "ablations"}),
+    ({"preference.votes_per_pair": 2}, {"preference"}),
+    ({"images.num_inference_steps": 1}, {"ppo", "neurologic", "evaluation", "ablations", "preference"}),
     ({"runtime.num_threads": 1, "runtime.cell_timeout": 1}, set()),
 ])
 def test_a_setting_changes_the_keys_downstream_of_it(settings, changed):

@@ -18,6 +18,7 @@ from npkit.preferences.pairs import QUESTIONS
 
 OVER = ("prefix", "rater")  # columns of a table of votes that name the clusters
 LEVEL, POWER = 0.95, 0.8  # of every interval; of the votes that a conclusion needs
+REACH = float(stats.norm.ppf((1 + LEVEL) / 2) + stats.norm.ppf(POWER))  # standard errors from one half, for both
 PRIOR = 0.01  # choix's regularisation: keeps a strength finite where a variant has won, or lost, every vote
 CHOICES = (0.0, 0.5, 1.0)  # points of the first variant: lost, tie, won
 
@@ -46,13 +47,22 @@ def with_points(votes: pd.DataFrame, order: Sequence[str] = ()) -> pd.DataFrame:
     if votes.empty:
         raise NpkitError("there are no votes to analyse: vote in the panel, import a file, or simulate raters")
     found = votes.drop(columns="points", errors="ignore")
-    won_left = found["choice"].map({"left": 1.0, "right": 0.0, "tie": 0.5})
-    points = won_left.where(found["left"] == found["first"], 1 - won_left)
+    points = np.array([points_of_first(*row) for row in zip(found["choice"], found["left"], found["first"])])
     places = {name: place for place, name in enumerate(order or variants_of(votes))}
     is_turned = (found["first"].map(places) < found["second"].map(places)).to_numpy()
     for one, other in (("first", "second"), ("first_prompt", "second_prompt")):
         found[[one, other]] = np.where(is_turned[:, None], found[[other, one]], found[[one, other]])
     return found.assign(points=np.where(is_turned, 1 - points, points))
+
+
+def points_of_first(choice: str, left: str, first: str) -> float:
+    """Return the points of the variant `first`: 1 where its picture was chosen, 1/2 for a tie, 0 else.
+
+    `choice` is left, right or tie, and `left` the variant whose picture stood on the left.
+    """
+    if choice == "tie":
+        return 0.5
+    return float((choice == "left") == (left == first))
 
 
 def variants_of(votes: pd.DataFrame) -> list[str]:
@@ -73,15 +83,24 @@ def clustered_share(points: Iterable[float], clusters: Iterable) -> Share:
     that it has between clusters (Korn and Graubard 1998); Student's t stands for the normal quantile, with as many
     degrees of freedom as there are clusters, less one. Where all votes are alike, a cluster counts as one vote.
     """
-    table = pd.DataFrame({"points": np.asarray(list(points), float), "cluster": list(clusters)})
-    mean, num_votes = float(table["points"].mean()), len(table)
-    sums = (table["points"] - mean).groupby(table["cluster"]).sum()
-    number = len(sums)
+    points, clusters = np.asarray(list(points), float), list(clusters)
+    mean, num_votes, number = float(points.mean()), len(points), len(set(clusters))
     if number < 2:
         return Share(mean, np.nan, np.nan, np.nan, num_votes, number)
-    variance = float((sums**2).sum() * number / (number - 1) / num_votes**2)
+    variance = cluster_variance(points, clusters)
     effective = mean * (1 - mean) / variance if variance > 1e-12 else number
     return Share(mean, *wilson(mean, effective, stats.t.ppf((1 + LEVEL) / 2, number - 1)), variance, num_votes, number)
+
+
+def cluster_variance(points: Sequence[float], clusters: Sequence) -> float:
+    """Return the variance of the mean of `points`, of which those of one cluster depend on each other.
+
+    The deviations of a cluster's points from the mean are added up before they are squared: where they all lie on one
+    side, a cluster of ten votes tells hardly more than one vote does.
+    """
+    points = np.asarray(points, float)
+    sums = pd.Series(points - points.mean()).groupby(list(clusters)).sum()
+    return float((sums**2).sum() * len(sums) / (len(sums) - 1) / len(points) ** 2)
 
 
 def wilson(share: float, n: float, z: float) -> tuple[float, float]:
@@ -125,9 +144,17 @@ def missing_votes(share: Share) -> float:
         return 0.0
     if np.isnan(share.variance) or share.mean == 0.5 or share.variance == 0:
         return np.inf
-    z = stats.norm.ppf((1 + LEVEL) / 2) + stats.norm.ppf(POWER)
-    needed = share.num_votes * share.variance * (z / (share.mean - 0.5)) ** 2
+    needed = votes_needed(share.mean, share.num_votes * share.variance)
     return float(np.ceil(max(needed - share.num_votes, 1)))
+
+
+def votes_needed(rate: float, variance: float, z: float = REACH) -> float:
+    """Return how many votes bring one half `z` standard errors away, if `rate` is the true win rate.
+
+    `variance` is that of one vote, rate x (1 - rate) where votes are independent and there are no ties. With the
+    default `z` a 95 % interval excludes one half with a probability of 80 %.
+    """
+    return float(variance * (z / (rate - 0.5)) ** 2)
 
 
 # 3. Strengths --------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from npkit.errors import NpkitError
-from npkit.preferences.analysis import agreement
+from npkit.preferences.analysis import agreement, points_of_first, with_points
 from npkit.preferences.pairs import Pair
 from npkit.scoring.judges import Clip, preprocess
 
@@ -43,9 +43,9 @@ class Projections(nn.Module):
 
     def __init__(self, clip: Clip):
         super().__init__()
-        self.text, self.picture = (deepcopy(layer).requires_grad_(True)
+        self.text, self.picture = (deepcopy(layer).cpu().requires_grad_(True)
                                    for layer in (clip.model.text_projection, clip.model.visual_projection))
-        self.log_scale = nn.Parameter(clip.model.logit_scale.detach().clone())
+        self.log_scale = nn.Parameter(clip.model.logit_scale.detach().clone().cpu())
 
     def forward(self, features: Features, rows: Tensor | slice = slice(None)) -> Tensor:
         """Return the scores (rows, 2) of both pictures of some pairs: scale times cosine, as PickScore's."""
@@ -76,7 +76,7 @@ def look(clip: Clip, pairs: Sequence[Pair], pictures: Tensor) -> Features:
     seen = torch.cat([clip.model.vision_model(pixel_values=preprocess(part.to(clip.model.device), clip.processor)
                                               ).pooler_output for part in pictures.flatten(0, 1).split(BATCH_SIZE)])
     rows = [prefixes.index(pair.prefix) for pair in pairs]
-    return Features(texts[rows], seen.view(len(pairs), 2, -1))
+    return Features(texts[rows].cpu(), seen.view(len(pairs), 2, -1).cpu())
 
 
 def ballots(votes: pd.DataFrame, pairs: Sequence[Pair], question: str) -> Ballots:
@@ -86,9 +86,8 @@ def ballots(votes: pd.DataFrame, pairs: Sequence[Pair], question: str) -> Ballot
     if rows.empty or not set(rows["pair"]) <= set(places):
         raise NpkitError(f"a judge learns from votes on {question!r} about the pairs that are given: there are "
                          f"{len(rows)}, {(~rows['pair'].isin(places)).sum()} of them about others")
-    won_left = rows["choice"].map({"left": 1.0, "right": 0.0, "tie": 0.5})
-    points = won_left.where(rows["left"] == rows["first"], 1 - won_left)
-    return Ballots(torch.tensor(rows["pair"].map(places).to_numpy()), torch.tensor(points.to_numpy(np.float32)))
+    points = [points_of_first(*row) for row in zip(rows["choice"], rows["left"], rows["first"])]
+    return Ballots(torch.tensor(rows["pair"].map(places).to_numpy()), torch.tensor(points))
 
 
 def fine_tune(clip: Clip, features: Features, cast: Ballots, groups: Sequence[str], seed: int, *,
@@ -144,6 +143,17 @@ def agreement_by_prefix(scores: Tensor, cast: Ballots, groups: Sequence[str]) ->
     preferred = np.sign((scores[:, 0] - scores[:, 1]).detach().numpy())[cast.pair.numpy()]
     agreed = agreement(preferred, cast.points.numpy())
     return pd.Series(agreed).groupby([groups[pair] for pair in cast.pair.tolist()]).mean()
+
+
+def expected_rates(scores: Tensor, votes: pd.DataFrame, pairs: Sequence[Pair], order: Sequence[str]) -> pd.Series:
+    """Return by meeting "a - b" the share of the votes that a judge with these scores (pairs, 2) expects for a.
+
+    Over the same votes as the win rate, and by Bradley and Terry's model: the logistic function of the difference.
+    """
+    shares = pd.Series((scores[:, 0] - scores[:, 1]).sigmoid().tolist(), [pair.name for pair in pairs])
+    turned, expected = with_points(votes, order), votes["pair"].map(shares)
+    expected = expected.where(turned["first"] == votes["first"], 1 - expected)
+    return expected.groupby(turned["first"] + " - " + turned["second"]).mean()
 
 
 def save(clip: Clip, trained: Trained, folder: Path) -> Path:

@@ -4,13 +4,11 @@ A rater feels the difference of two worths plus logistic noise (Bradley and Terr
 calls a tie where what is felt is small (Rao and Kupper 1967). What the raters would choose on average is known, so that
 an analysis of their votes can be held against the truth.
 """
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-import pandas as pd
 from scipy.special import expit
 
 from npkit.errors import NpkitError
@@ -102,36 +100,3 @@ def true_rate(crowd: Crowd, gap: float, spread: float) -> float:
     """
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
     return float(crowd.expected(gap + 2**0.5 * spread * nodes) @ weights / weights.sum())
-
-
-# What pictures are worth to them -------------------------------------------------------------------------------------
-def worth_of(pairs: Sequence[Pair], pictures: np.ndarray, function: str) -> dict[str, dict[str, np.ndarray]]:
-    """Return taste -> question -> (pairs, 2): what a picture is worth, by `module:function` of (prefixes, pictures).
-
-    `pictures` (pairs, 2, height, width, 3) uint8 are those of the first and of the second prompt of each pair.
-    """
-    module, _, name = function.partition(":")
-    try:
-        ask = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise NpkitError(f"preference.raters is a module:function of (prefixes, pictures), got {function!r}: {error}"
-                         ) from error
-    prefixes = [pair.prefix for pair in pairs for _ in range(2)]
-    found = ask(prefixes, pictures.reshape(-1, *pictures.shape[2:]))
-    return {taste: {question: values.reshape(-1, 2) for question, values in questions.items()}
-            for taste, questions in found.items()}
-
-
-def worth_by_judges(pairs: Sequence[Pair], scores: pd.DataFrame, judges: Sequence[str]
-                    ) -> dict[str, dict[str, np.ndarray]]:
-    """Return judge -> question -> (pairs, 2): the judge's scores, in units of their spread; the same for each question.
-
-    For image models whose pictures no simulated public can look at: these raters think as a judge does, and agree with
-    it because they were made so.
-    """
-    found = {}
-    for judge in judges:
-        known = scores[scores["judge"] == judge].set_index(["prefix", "seed", "variant"])["score"]
-        values = np.array([[known[pair.prefix, pair.seed, name] for name in pair.variants] for pair in pairs])
-        found[judge] = dict.fromkeys(QUESTIONS, values / (values.std() or 1.0))
-    return found

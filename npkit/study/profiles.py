@@ -185,8 +185,8 @@ class PreferenceConfig:
     raters: str = ""                 # what pictures are worth to simulated raters: a module:function of (prefixes,
     #                                  pictures); empty: they think as the profile's first two judges of pictures do
     num_prefixes: int = 150          # prefixes that pairs are made of; all evaluated ones where these are fewer
-    pairs_per_prefix: int = 2        # meetings of two variants on each prefix
-    votes_per_pair: int = 6          # simulated raters who see a pair, of each taste
+    pairs_per_prefix: int = 3        # meetings of two variants on each prefix
+    votes_per_pair: int = 4          # simulated raters who see a pair, of each taste
     pairs_per_rater: int = 20        # pairs that a rater is asked about
     bootstrap_samples: int = 500     # resamples behind each interval of a strength
 
