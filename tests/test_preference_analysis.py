@@ -87,6 +87,15 @@ def test_intervals_of_simulated_worlds_hold_the_truth():
     assert 0.88 <= np.mean(held) < 1
 
 
+def test_over_raters_it_does_not_matter_which_pairs_a_rater_has_seen():
+    """One rater saw the easy pairs, the other the hard ones; on the same pair they always agree."""
+    points, pairs = pd.Series([1.0, 1, 1, 1, 0, 0, 0, 0]), pd.Series(list("aabbccdd"))
+    adjusted = analysis.about_the_same(points, pairs)
+    assert adjusted == pytest.approx([0.5] * 8)
+    disagreeing = analysis.about_the_same(pd.Series([1.0, 0, 1, 0, 1]), pd.Series(list("aabbc")))
+    assert disagreeing == pytest.approx([0.6 + 0.5 * 2**0.5, 0.6 - 0.5 * 2**0.5] * 2 + [1])
+
+
 def test_missing_votes_are_none_many_or_infinite():
     clear = analysis.clustered_share([1.0] * 90 + [0.0] * 10, range(100))
     close = analysis.clustered_share([1.0] * 54 + [0.0] * 46, range(100))

@@ -97,7 +97,8 @@ def learnt(agreements: pd.DataFrame, rates: pd.DataFrame, cast: str) -> Figure:
         rows = agreements[agreements["judge"] == judge].set_index("cast").loc[casts]
         places = [place + 0.16 * (2 * number - 1) for place in range(len(casts))]
         _intervals(left, places, rows, "agreement", ("low", "high"), *style, judge)
-        right.plot(rates[judge], [place + 0.2 * (2 * number - 1) for place in range(len(rates))], ls="", marker=style.marker, color=style.color, ms=8, mec="white")
+        beside = [place + 0.2 * (2 * number - 1) for place in range(len(rates))]
+        right.plot(rates[judge], beside, ls="", marker=style.marker, color=style.color, ms=8, mec="white")
     _intervals(right, range(len(rates)), rates, "rate", ("low", "high"), INK, "|", cast)
     left.set(yticks=range(len(casts)), yticklabels=casts, ylim=(len(casts) - 0.4, -0.6))
     right.set(yticks=range(len(rates)), yticklabels=rates["meeting"], ylim=(len(rates) - 0.4, -0.6))

@@ -103,6 +103,19 @@ def cluster_variance(points: Sequence[float], clusters: Sequence) -> float:
     return float((sums**2).sum() * len(sums) / (len(sums) - 1) / len(points) ** 2)
 
 
+def about_the_same(points: pd.Series, pairs: pd.Series) -> np.ndarray:
+    """Return points, of the same mean, from which it is taken away that some pairs are won more easily than others.
+
+    For intervals over raters: they are about the pairs that were shown, each about equally often, so that it does not
+    matter which of them a rater has seen. What is left are the raters' differences on the same pair, widened for that
+    the pair's mean holds the vote itself; a vote that is alone on its pair stays as it is.
+    """
+    groups = points.groupby(pairs.to_numpy())
+    means, number = groups.transform("mean"), groups.transform("size")
+    widened = points.mean() + (points - means) * np.sqrt(number / (number - 1).clip(lower=1))
+    return widened.where(number > 1, points).to_numpy()
+
+
 def wilson(share: float, n: float, z: float) -> tuple[float, float]:
     """Return the ends of Wilson's interval of a share of `n` votes; `n` need not be whole, as scipy's `binomtest` asks.
     """
@@ -119,7 +132,8 @@ def win_rates(votes: pd.DataFrame, order: Sequence[str] = (), over: str = "prefi
     table, rows = with_points(votes, order), []
     places = {name: place for place, name in enumerate(order or variants_of(votes))}
     for (question, first, second), part in table.groupby(["question", "first", "second"], sort=False):
-        share = clustered_share(part["points"], part[over])
+        points = about_the_same(part["points"], part["pair"]) if over == "rater" else part["points"]
+        share = clustered_share(points, part[over])
         rows.append((question, f"{first} - {second}", share.mean, share.low, share.high, (part["points"] == 0.5).mean(),
                      share.num_votes, share.num_clusters, verdict(share), missing_votes(share),
                      list(QUESTIONS).index(question), -places[first], -places[second]))

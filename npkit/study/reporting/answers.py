@@ -129,8 +129,8 @@ def about_preference(metrics: Metrics, run: Run) -> str:
         named = f"strength/{cast}/{question}/"
         best[question] = max((name for name in metrics if name.startswith(named)), key=metrics.get).removeprefix(named)
     gain, low, high = (metrics[f"{name}/{cast}"] for name in ("learnt", "learnt_low", "learnt_high"))
-    return (f"By {metrics[f'num_votes/{cast}']:,.0f} votes of {cast}, {best['prettier']} makes the prettier pictures and "
-            f"{best['shows']} shows the prompt best. A judge that learnt from them agrees with held-out votes in "
+    return (f"By {metrics[f'num_votes/{cast}']:,.0f} votes of {cast}, {best['prettier']} makes the prettiest pictures "
+            f"and {best['shows']} shows the prompt best. A judge that learnt from them agrees with held-out votes in "
             f"{signed(100 * gain)} {between(100 * low, 100 * high)} more cases of 100.")
 
 
