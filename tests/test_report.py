@@ -126,7 +126,7 @@ def no_glossary(monkeypatch):
 
 def test_an_empty_study_says_what_makes_it(npkit_home):
     page = write_report(run_folder(npkit_home, seed=3, **{"ppo.kl_coef": 0.2})).read_text()
-    assert "0 of 8 lessons done. Changed settings: ppo.kl_coef = 0.2." in " ".join(page.split())
+    assert "0 of 9 lessons done. Changed settings: ppo.kl_coef = 0.2." in " ".join(page.split())
     assert page.count("Not run yet: npkit run --until 04_ppo --seed 3 --set ppo.kl_coef=0.2") == 2  # above and below
     assert "How it was made" in page and "<td>missing</td>" in page
 
@@ -146,7 +146,7 @@ def test_the_page_is_one_file(npkit_home):
     assert 'alt="Test prompts whose prefix was seen in training"' in page  # the lesson's own words
     assert "Does &lt;it&gt; work?" in page and 'id="ablation-1"' in page
     assert "@media print" in page and "prefers-color-scheme: dark" in page
-    assert "1 of 8 lessons done" in page
+    assert "1 of 9 lessons done" in page
     assert "50.0% of what was read is kept: 3 prompts with 3 different prefixes, 2 for SFT" in page
     assert "a &lt;b&gt;cat&lt;/b&gt;" in page and "<b>cat" not in page
     assert "<dt>data.num_prompts</dt><dd>20000</dd>" in page

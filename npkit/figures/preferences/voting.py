@@ -1,4 +1,4 @@
-"""Figures of notebook 09_human_preference: who wins how often, how raters and judges agree, what a judge has learnt.
+"""Voting: who wins how often, how strong each variant is, how far raters and judges agree.
 
 Tables come by the name of those who voted, such as "simulated public": the legend says who they are.
 """
@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
-from npkit.figures.base import INK, MUTED, VARIANT_STYLE, Figure, new_figure, style_of, styled
+from npkit.figures.base import MUTED, VARIANT_STYLE, Figure, new_figure, style_of, styled
 from npkit.preferences.pairs import QUESTIONS
 
 CAST_STYLES = tuple(VARIANT_STYLE[name] for name in ("sft+nl", "ppo+nl", "human", "prefix"))  # of those who voted
-JUDGE_STYLES = {"the shipped judge": VARIANT_STYLE["prefix"], "the judge after the votes": VARIANT_STYLE["ppo+nl"]}
 MEETING_LABEL = "win rate of the first variant in % (a tie counts half), 95 % interval over prefixes"
 
 
@@ -23,7 +22,7 @@ def win_rates(tables: Mapping[str, pd.DataFrame]) -> Figure:
                                 sharey=True, squeeze=False)
     for axes, question in zip(panels.flat, questions, strict=True):
         _rows_of_casts(axes, tables, question, "meeting", meetings, "rate")
-        _as_shares(axes, QUESTIONS.get(question, question))
+        as_shares(axes, QUESTIONS.get(question, question))
         axes.axvline(0.5, color=MUTED, lw=1, ls="--", zorder=0)
     _legend(figure, panels.flat[0], len(tables))
     figure.supxlabel(MEETING_LABEL)
@@ -77,35 +76,10 @@ def judge_agreement(tables: Mapping[str, pd.DataFrame]) -> Figure:
                                 sharey=True, squeeze=False)
     for axes, question in zip(panels.flat, questions, strict=True):
         _rows_of_casts(axes, tables, question, "judge", judges, "agreement")
-        _as_shares(axes, QUESTIONS.get(question, question))
+        as_shares(axes, QUESTIONS.get(question, question))
         axes.axvline(0.5, color=MUTED, lw=1, ls="--", zorder=0)
     _legend(figure, panels.flat[0], len(tables))
     figure.supxlabel("agreement with a vote in % (a tie agrees half), 95 % interval over prefixes")
-    return figure
-
-
-@styled
-def learnt(agreements: pd.DataFrame, rates: pd.DataFrame, cast: str) -> Figure:
-    """Draw a judge's agreement with held-out votes before and after it learnt, and what it says of each meeting.
-
-    `agreements` has columns cast, judge, agreement, low and high; `rates` is a table of win rates of `cast` with a
-    column a judge, the share of votes that it expects.
-    """
-    figure, (left, right) = new_figure(11, 1.2 + 0.36 * len(rates), 1, 2)
-    casts = list(agreements["cast"].unique())
-    for number, (judge, style) in enumerate(JUDGE_STYLES.items()):
-        rows = agreements[agreements["judge"] == judge].set_index("cast").loc[casts]
-        places = [place + 0.16 * (2 * number - 1) for place in range(len(casts))]
-        _intervals(left, places, rows, "agreement", ("low", "high"), *style, judge)
-        beside = [place + 0.2 * (2 * number - 1) for place in range(len(rates))]
-        right.plot(rates[judge], beside, ls="", marker=style.marker, color=style.color, ms=8, mec="white")
-    _intervals(right, range(len(rates)), rates, "rate", ("low", "high"), INK, "|", cast)
-    left.set(yticks=range(len(casts)), yticklabels=casts, ylim=(len(casts) - 0.4, -0.6))
-    right.set(yticks=range(len(rates)), yticklabels=rates["meeting"], ylim=(len(rates) - 0.4, -0.6))
-    for axes, title in ((left, "agreement with held-out votes, in %"), (right, f"win rate by {cast}, in %")):
-        axes.axvline(0.5, color=MUTED, lw=1, ls="--", zorder=0)
-        _as_shares(axes, title)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
@@ -116,20 +90,20 @@ def _rows_of_casts(axes: Axes, tables: Mapping[str, pd.DataFrame], question: str
         rows = (table[table["question"] == question] if question else table).set_index(column)
         rows = rows.loc[[name for name in names if name in rows.index]]
         places = [names.index(name) + 0.22 * (number - (len(tables) - 1) / 2) for name in rows.index]
-        _intervals(axes, places, rows, value, ends, *CAST_STYLES[number % len(CAST_STYLES)], cast)
+        intervals(axes, places, rows, value, ends, *CAST_STYLES[number % len(CAST_STYLES)], cast)
     axes.set(yticks=range(len(names)), yticklabels=[QUESTIONS.get(name, name) for name in names],
              ylim=(len(names) - 0.4, -0.6))
     axes.grid(False, axis="y")
 
 
-def _intervals(axes: Axes, places: Sequence[float], rows: pd.DataFrame, value: str, ends: tuple[str, str], color: str,
+def intervals(axes: Axes, places: Sequence[float], rows: pd.DataFrame, value: str, ends: tuple[str, str], color: str,
                marker: str, label: str) -> None:
     axes.hlines(list(places), rows[ends[0]], rows[ends[1]], color=color, lw=2.2)
     edge = color if marker == "|" else "white"
     axes.plot(rows[value], list(places), ls="", marker=marker, color=color, ms=7, mec=edge, label=label)
 
 
-def _as_shares(axes: Axes, title: str) -> None:
+def as_shares(axes: Axes, title: str) -> None:
     axes.set_title(title)
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
 
