@@ -28,10 +28,10 @@ def test_figures_pictures_and_tables_are_shown_and_pictures_have_words():
     for result in (figure, array, torch.zeros(3, 4, 4), Image.fromarray(array)):
         shown = moved(lambda guidance, result=result: result, guidance=(1.5, 0.0, 3.0)).result.value
         assert shown.startswith('<img alt="guidance 1.5" src="data:image/png;base64,iVBOR')
-    table = pd.DataFrame({"prompt": ["<script>alert(1)</script>"]})
+    table = pd.DataFrame({"prompt": ["<script>alert(1)</script>" + "x" * 99]})
     for result in (table, table["prompt"]):
         shown = moved(lambda seed, result=result: result, seed=(0, 0, 9)).result.value
-        assert "<table" in shown and "&lt;script&gt;" in shown and "<script>" not in shown
+        assert "<table" in shown and "&lt;script&gt;" in shown and "<script>" not in shown and "x" * 99 in shown
 
 
 def test_errors_are_words_and_the_sliders_stay():

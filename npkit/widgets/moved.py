@@ -86,7 +86,8 @@ def as_html(result: object, words: str) -> str:
     if isinstance(result, pd.Series):
         result = result.to_frame()
     if isinstance(result, pd.DataFrame):
-        return result.to_html(border=0)  # escapes what the cells hold
+        with pd.option_context("display.max_colwidth", None):  # prompts whole
+            return result.to_html(border=0)  # escapes what the cells hold
     if callable(getattr(result, "_repr_png_", None)):
         return picture_html(f"data:image/png;base64,{as_base64(result._repr_png_())}", words)
     if isinstance(result, np.ndarray) or type(result).__name__ == "Tensor":
