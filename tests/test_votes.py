@@ -122,6 +122,13 @@ def test_files_of_another_version_or_kind_are_refused_and_not_changed(tmp_path, 
     assert os.listdir(tmp_path) == [path.name]
 
 
+def test_a_file_that_is_not_there_is_not_made_by_looking(tmp_path):
+    for use in (votes.VoteFile(tmp_path / "none.sqlite").table, lambda: exchange.votes_from(tmp_path / "none.sqlite")):
+        with pytest.raises(NpkitError, match="no file of votes"):
+            use()
+    assert os.listdir(tmp_path) == []
+
+
 def test_an_empty_file_becomes_a_votes_file(tmp_path):
     (tmp_path / "votes.sqlite").touch()
     assert votes.open_votes(tmp_path / "votes.sqlite", PAIRS).table().empty

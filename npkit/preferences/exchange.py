@@ -67,8 +67,6 @@ def votes_from(path: Path | str) -> pd.DataFrame:
     path = Path(path)
     if path.suffix in SUFFIXES:
         return read_table(path)
-    if not path.exists():
-        raise NpkitError(f"there is no file of votes at {path}")
     return VoteFile(path).table()
 
 

@@ -148,14 +148,14 @@ class VoteFile:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Open the file to read."""
-        check_version(self.path)
+        check_version(self.path, must_exist=True)
         with explained(self.path, "read"), closing(_connect(self.path)) as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """Open the file for one transaction, which takes its turn after those of other processes."""
-        check_version(self.path)
+        check_version(self.path, must_exist=True)
         with (explained(self.path, "written"), closing(_connect(self.path)) as connection, transaction(connection)):
             yield connection
 
@@ -176,12 +176,14 @@ def open_votes(path: Path | str, pairs: Sequence[Pair] = ()) -> VoteFile:
     return VoteFile(path)
 
 
-def check_version(path: Path) -> None:
+def check_version(path: Path, must_exist: bool = False) -> None:
     """Raise where a file is none of ours or of another version; its bytes are looked at, and nothing is changed."""
     try:
         with open(path, "rb") as file:
             header = file.read(HEADER)
     except FileNotFoundError:
+        if must_exist:
+            raise NpkitError(f"there is no file of votes at {path}") from None
         return
     except OSError as error:
         raise NpkitError(f"the votes file {path} cannot be read: {error.strerror or error}") from None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from npkit.glyphworld.people import eye as eyes
-from npkit.glyphworld.people.public import FOLDER, craft_terms, terms
+from npkit.glyphworld.people.public import FLOOR, FOLDER, craft_terms, terms
 from npkit.glyphworld.people.tastes import populations
 
 FAITH = ("subject", "colour", "place")  # the terms about what was asked for
@@ -22,6 +22,6 @@ def by_question(prefixes: Sequence[str], pictures: np.ndarray) -> dict[str, dict
     for name, people in populations().items():
         values = {term: people.weights[term] * each / normalisation[name][1]
                   for term, each in terms(craft, prefixes, people, seen).items()}
-        shows = sum(values[term] for term in FAITH)
-        found[name] = {"prettier": sum(values.values()) - shows, "shows": shows}
+        shows = np.maximum(FLOOR, sum(values[term] for term in FAITH))  # a prefix may name no subject of GlyphWorld
+        found[name] = {"prettier": sum(each for term, each in values.items() if term not in FAITH), "shows": shows}
     return found
