@@ -186,7 +186,8 @@ def test_status_and_optimize_name_the_same_command(capsys, npkit_home):
         open_run(stage, "tiny").make(lambda folder: {"number": 1})
     assert main(["status"]) == 0
     output = capsys.readouterr().out
-    assert "\nnext: npkit run\n      (makes neurologic, evaluation, ablations, preference, and the result table)\n" in output
+    makes = "(makes neurologic, evaluation, ablations, preference, and the result table)"
+    assert f"\nnext: npkit run\n      {makes}\n" in output
 
 
 def test_compare_shows_the_metrics_of_two_runs(capsys, npkit_home):
