@@ -16,12 +16,14 @@ from npkit.figures import (
     neurologic,
     picture_sheet,
     ppo,
+    preferences,
     reward,
     sft,
 )
 from npkit.findings.alarm import Alarm
 from npkit.findings.evaluation import EVALUATED, contrast_table, extremes, gains, lengths, results_table
 from npkit.findings.stats import Interval
+from npkit.preferences.pairs import QUESTIONS
 
 PICTURES = np.random.default_rng(0).random((6, 8, 8, 3))
 UPDATES = pd.DataFrame({"update": range(1, 7), "eval/reward": 0.5} | {name: np.arange(6) / 10 for name in ppo.CURVES})
@@ -173,6 +175,27 @@ def of_ablations(word: str) -> dict[Callable, Callable[[], Figure]]:
     }
 
 
+def of_preferences(word: str) -> dict[Callable, Callable[[], Figure]]:
+    """Return the examples of notebook 09."""
+    cast, questions, variants = f"simulated {word}", list(QUESTIONS), ["prefix", "ppo"]
+    shares = {"low": 0.4, "high": 0.6, "rate": 0.5, "agreement": 0.5, "alpha": 0.5, "strength": 0.5}
+    by_question = pd.DataFrame({"question": questions} | dict.fromkeys(
+        ("left", "left_low", "left_high", "ties", "ties_low", "ties_high"), 0.5)).assign(**shares)
+    meetings, judges = by_question.assign(meeting="ppo - prefix"), by_question.assign(judge=f"judge {word}")
+    strong = pd.DataFrame([(question, name) for question in questions for name in variants],
+                          columns=["question", "variant"]).assign(**shares)
+    learnt = pd.DataFrame([(cast, judge) for judge in preferences.JUDGE_STYLES], columns=["cast", "judge"])
+    return {
+        preferences.win_rates: partial(preferences.win_rates, {cast: meetings}),
+        preferences.strengths: partial(preferences.strengths, {cast: strong}),
+        preferences.raters: partial(preferences.raters, {cast: by_question}, {cast: by_question}),
+        preferences.judge_agreement: partial(preferences.judge_agreement, {cast: judges}),
+        preferences.learnt: partial(preferences.learnt, learnt.assign(**shares),
+                                    meetings[:1].assign(**dict.fromkeys(preferences.JUDGE_STYLES, 0.5)), cast),
+    }
+
+
 def examples(word: str) -> dict[Callable, Callable[[], Figure]]:
     """Return figure function -> a call of it on toy data."""
-    return of_evaluation(word) | of_training(word) | of_reward(word) | of_corpora(word) | of_ablations(word)
+    return (of_evaluation(word) | of_training(word) | of_reward(word) | of_corpora(word) | of_ablations(word)
+            | of_preferences(word))

@@ -92,14 +92,18 @@ def test_input_returns_the_artifact_of_the_same_settings():
         npkit.start("02_sft", seed=2).input("data")
 
 
+AFTER_SFT = {"ppo", "neurologic", "evaluation", "ablations", "explorer", "preference"}
+
+
 @pytest.mark.parametrize(("settings", "changed"), [
-    ({"data.num_prompts": 10}, {"data", "sft", "ppo", "neurologic", "evaluation", "ablations", "explorer"}),
-    ({"sft.num_epochs": 1}, {"sft", "ppo", "neurologic", "evaluation", "ablations", "explorer"}),
-    ({"ppo.kl_coef": 1}, {"ppo", "neurologic", "evaluation", "ablations", "explorer"}),
-    ({"neurologic.beam_size": 2}, {"neurologic", "evaluation", "ablations", "explorer"}),
-    ({"evaluation.num_prefixes": 10}, {"neurologic", "evaluation", "ablations"}),
+    ({"data.num_prompts": 10}, {"data", "sft", *AFTER_SFT}),
+    ({"sft.num_epochs": 1}, {"sft", *AFTER_SFT}),
+    ({"ppo.kl_coef": 1}, AFTER_SFT),
+    ({"neurologic.beam_size": 2}, AFTER_SFT - {"ppo"}),
+    ({"evaluation.num_prefixes": 10}, {"neurologic", "evaluation", "ablations", "preference"}),
     ({"ablation.best_of": 2}, {"ablations"}),
-    ({"images.num_inference_steps": 1}, {"ppo", "neurologic", "evaluation", "ablations", "explorer"}),
+    ({"preference.votes_per_pair": 2}, {"preference"}),
+    ({"images.num_inference_steps": 1}, AFTER_SFT),
     ({"runtime.num_threads": 1, "runtime.cell_timeout": 1}, set()),
 ])
 def test_a_setting_changes_the_keys_downstream_of_it(settings, changed):

@@ -172,8 +172,8 @@ def test_status_says_what_is_there_and_what_is_next(capsys, npkit_home):
     output = capsys.readouterr().out
     assert "num_prompts 5" in output
     assert "0 min ago" in output
-    assert ("\nnext: npkit run --seed 2\n      (makes sft, reward, ppo, neurologic, evaluation, ablations, explorer, "
-            "and") in output
+    makes = "(makes sft, reward, ppo, neurologic, evaluation, ablations, explorer, preference,"
+    assert f"\nnext: npkit run --seed 2\n      {makes}" in output
 
 
 def test_status_and_optimize_name_the_same_command(capsys, npkit_home):
@@ -186,8 +186,8 @@ def test_status_and_optimize_name_the_same_command(capsys, npkit_home):
         open_run(stage, "tiny").make(lambda folder: {"number": 1})
     assert main(["status"]) == 0
     output = capsys.readouterr().out
-    assert ("\nnext: npkit run\n      (makes neurologic, evaluation, ablations, explorer, and the result table)\n"
-            ) in output
+    makes = "(makes neurologic, evaluation, ablations, explorer, preference, and the result table)"
+    assert f"\nnext: npkit run\n      {makes}\n" in output
 
 
 def test_compare_shows_the_metrics_of_two_runs(capsys, npkit_home):

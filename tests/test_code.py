@@ -46,7 +46,7 @@ print(json.dumps(found))
 """
 AFTER_DATA, AFTER_SFT, AFTER_PPO = (  # notebook 03 reads no other stage
     set(list(STAGES)[list(STAGES).index(name):]) - {"reward"} for name in ("data", "sft", "ppo"))
-DECODED, JUDGED = {"neurologic", "evaluation", "ablations", "explorer"}, AFTER_PPO | {"judges"}
+DECODED, JUDGED = {"neurologic", "evaluation", "ablations", "explorer", "preference"}, AFTER_PPO | {"judges"}
 CHANGES = {"npkit/text/corpus.py": AFTER_DATA | {"glyphworld"},
            "npkit/text/policy.py": AFTER_SFT,
            "npkit/training/sft.py": AFTER_SFT,
@@ -56,15 +56,18 @@ CHANGES = {"npkit/text/corpus.py": AFTER_DATA | {"glyphworld"},
            "npkit/neurologic/decoding.py": DECODED,
            "npkit/text/keywords.py": DECODED,
            "npkit/findings/variants.py": DECODED,
-           "npkit/findings/evaluation.py": {"evaluation", "ablations", "explorer"},
-           "npkit/findings/baselines.py": {"evaluation"},
-           "npkit/findings/texts.py": {"evaluation"},
+           "npkit/findings/evaluation.py": {"evaluation", "ablations", "explorer", "preference"},
+           "npkit/findings/baselines.py": {"evaluation", "preference"},
+           "npkit/findings/texts.py": {"evaluation", "preference"},
            "npkit/glyphworld/people/faith.py": DECODED - {"explorer"},  # by the settings of `evaluation`
-           "npkit/findings/stats.py": {"glyphworld", "reward", "evaluation", "explorer"},
+           "npkit/findings/stats.py": {"glyphworld", "reward", "evaluation", "explorer", "preference"},
            "npkit/scoring/judges.py": JUDGED | {"reward"},
            "npkit/scoring/images.py": JUDGED | {"glyphworld", "reward", "images"},
            "npkit/glyphworld/people/public.py": AFTER_PPO | {"glyphworld", "reward", "oracle"},
            "npkit/glyphworld/corpus.py": {*STAGES, "oracle"},
+           "npkit/preferences/analysis.py": {"preference"},
+           "npkit/preferences/votes.py": {"preference"},
+           "npkit/widgets/voting.py": set(),
            "npkit/wishes.py": DECODED,
            "npkit/optimize.py": {"explorer"},
            "npkit/patterns.py": {"explorer"},

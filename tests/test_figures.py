@@ -214,7 +214,8 @@ def painted(function, word: str, monkeypatch) -> str:
 
 
 def test_every_figure_function_has_an_example():
-    modules = ("ablations", "alarm", "data", "evaluation", "glyphworld", "neurologic", "ppo", "reward", "sft")
+    modules = ("ablations", "alarm", "data", "evaluation", "glyphworld", "neurologic", "ppo", "preferences", "reward",
+               "sft")
     public = {function for name in modules
               for function in vars(getattr(figures, name)).values()
               if inspect.isfunction(function) and inspect.signature(function).return_annotation is figures.Figure}

@@ -21,6 +21,7 @@ ORDER = (  # from the bottom to the top: a module imports what stands lower, and
     ("npkit.neurologic", "npkit.scoring"),
     ("npkit.training", "npkit.wishes"),
     ("npkit.findings",),
+    ("npkit.preferences",),
     ("npkit.figures", "npkit.checks"),
     ("npkit.optimize",),
     ("npkit.patterns",),

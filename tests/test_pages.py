@@ -42,5 +42,6 @@ def test_links_lead_to_files_and_headings(page):
 def test_commands_are_commands(command):
     _, *words = shlex.split(command)
     args = build_parser().parse_args(words[:words.index("<")] if "<" in words else words)
-    settings = parse_settings(text for text in getattr(args, "settings", []) if "prompts.jsonl" not in text)
+    yours = ("prompts.jsonl", "votes/")  # files that a reader has, and a test has not
+    settings = parse_settings(text for text in getattr(args, "settings", []) if not any(name in text for name in yours))
     assert load_profile("paper" if "ppo.reward_weights" in settings else "tiny", settings)  # it has a clipscore

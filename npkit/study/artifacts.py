@@ -58,6 +58,7 @@ STAGES = {
     "ablations": Stage("07_ablations", ("data", "sft", "ppo"),
                        ("ablation", "neurologic", "evaluation", "images", "judges")),
     "explorer": Stage("08_constraint_explorer", ("sft", "ppo"), ("neurologic", "images", "judges")),
+    "preference": Stage("09_human_preference", ("evaluation",), ("preference", "images", "judges")),
 }
 WITHOUT_CORPUS = frozenset({"glyphworld", "reward"})  # stages that read no prompts but those they make themselves
 

@@ -10,8 +10,9 @@ from npkit.study.code import FUNCTION, digest_of_function, digest_of_path
 PACKAGE = Path(__file__).parent.parent
 CONTENTS = {"data": ("source",), "policy": ("pretrained",), "images": ("model",), "neurologic": ("keywords",),
             "evaluation": ("faithfulness", "faithfulness_head"), "ablation": ("transfer_to",),
+            "preference": ("votes", "raters"),
             "judges": ("model", "head", "processor")}  # settings that name what is told by its content
-FILES = ("source", "keywords")  # those of them that name a file and never a repository of the hub
+FILES = ("source", "keywords", "votes")  # those of them that name a file and never a repository of the hub
 
 
 def user_path(name: str) -> Path:

@@ -7,9 +7,8 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 
 from npkit.errors import Faults, NpkitError
-from npkit.numbers import read_number
 from npkit.study.contents import find_file, locate
-from npkit.study.ranges import wrong_numbers
+from npkit.study.ranges import parse_weights, wrong_numbers
 
 KINDS = {float: "a number", int: "a whole number", str: "a string", bool: "true or false"}
 ARCHITECTURES = ("gpt2", "llama", "gpt_neox", "mamba")
@@ -179,6 +178,18 @@ class AblationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PreferenceConfig:
+    """The preference study: what people, or simulated raters, choose between, and how often."""
+    votes: str = ""                  # people's votes (.sqlite, .csv, .parquet); empty: simulated raters vote
+    raters: str = ""                 # a module:function of what pictures are worth to them; empty: they follow judges
+    num_prefixes: int = 150          # that pairs are made of; all where fewer are evaluated
+    pairs_per_prefix: int = 3        # meetings of two variants on each
+    votes_per_pair: int = 4          # simulated raters of each taste who see a pair
+    pairs_per_rater: int = 20        # that a rater is asked about
+    bootstrap_samples: int = 500     # resamples behind the intervals of strengths
+
+
+@dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
     """Where and how long; never part of an artifact's key."""
     device: str = "auto"             # auto, cpu, cuda or cuda:1
@@ -199,6 +210,7 @@ class Profile:
     neurologic: NeurologicConfig
     evaluation: EvaluationConfig
     ablation: AblationConfig
+    preference: PreferenceConfig
     runtime: RuntimeConfig
 
     def judge(self, name: str) -> JudgeConfig:
@@ -271,22 +283,6 @@ def parse_settings(texts: Iterable[str]) -> dict[str, object]:
             settings |= locate(dict([parse_setting(text)]))
     faults.tell()
     return settings
-
-
-def parse_weights(text: str) -> dict[str, float]:
-    """Return the weights of `ppo.reward_weights`, such as "pickscore:1, aesthetic:0.5", by judge."""
-    weights = {}
-    for part in text.split(","):
-        name, colon, value = (piece.strip() for piece in part.partition(":"))
-        try:
-            weight = read_number(value)
-        except ValueError:
-            weight = 0.0
-        if not (name and colon and weight) or name in weights:
-            raise NpkitError("ppo.reward_weights names each judge once with a finite weight other than 0, such as "
-                             f"\"pickscore:1, aesthetic:0.5\", got {part.strip()!r} in {text!r}")
-        weights[name] = weight
-    return weights
 
 
 def _set(profile: Profile, setting: str, value) -> Profile:

@@ -4,6 +4,9 @@
 2. `answers`: plain functions from a request to a prompt, pictures, scores; a notebook calls them too.
 3. `beam`: a search step by step. `pages`: answers as HTML.
 4. `worker`: work in a thread. `controls`, `explorer`: the panel.
+5. `voting`: two pictures to choose from. `moved`: a slider for each argument of a function.
+
+What they show comes from traits, never from print.
 """
 
 

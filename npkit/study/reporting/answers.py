@@ -16,6 +16,7 @@ QUESTIONS = {
     "evaluation": "Which prompts make the better pictures, and do judges that were not paid agree?",
     "ablations": "What do a clause of style and a clause of vibe add, alone and together?",
     "explorer": "Does the panel's way to a prompt keep what is demanded, forbidden and protected?",
+    "preference": "Which pictures do raters choose, by which question, and what can their votes teach a judge?",
 }
 Metrics = Mapping[str, float]
 CONTRAST = "ppo_minus_sft"  # of the metrics: what PPO added, in each judge's eyes
@@ -128,10 +129,23 @@ def about_explorer(metrics: Metrics, run: Run) -> str:
             f"{metrics['explorer/protected_share']:.0%} of the protected words stand as typed.")
 
 
+def about_preference(metrics: Metrics, run: Run) -> str:
+    """Return who wins by each question, and what a judge has learnt, by the cast whose votes taught it."""
+    cast = [name.partition("/")[2] for name in metrics if name.startswith("learnt/")][-1]
+    best = {}
+    for question in ("prettier", "shows"):
+        named = f"strength/{cast}/{question}/"
+        best[question] = max((name for name in metrics if name.startswith(named)), key=metrics.get).removeprefix(named)
+    gain, low, high = (metrics[f"{name}/{cast}"] for name in ("learnt", "learnt_low", "learnt_high"))
+    return (f"By {metrics[f'num_votes/{cast}']:,.0f} votes of {cast}, {best['prettier']} makes the prettiest pictures "
+            f"and {best['shows']} shows the prompt best. A judge that learnt from them agrees with held-out votes in "
+            f"{signed(100 * gain)} {between(100 * low, 100 * high)} more cases of 100.")
+
+
 ANSWERS: dict[str, Callable[[Metrics, Run], str]] = {
     "glyphworld": about_glyphworld, "data": about_data, "sft": about_sft, "reward": about_reward, "ppo": about_ppo,
     "neurologic": about_neurologic, "evaluation": about_evaluation, "ablations": about_ablations,
-    "explorer": about_explorer}
+    "explorer": about_explorer, "preference": about_preference}
 
 
 def paid(run: Run) -> str:

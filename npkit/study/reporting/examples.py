@@ -29,7 +29,18 @@ def tables_of(run: Run) -> list[tuple[str, pd.DataFrame]]:
             table = artifact.table("table")
             return [(f"Gain over the prefix. {reading_of(table)}", evaluation.readable(table)),
                     ("Differences between two variants, with 95 % intervals", contrast_table(artifact))]
+        case "preference":
+            return [("Win rates in %, with 95 % intervals over prefixes", win_rate_table(artifact.table("win_rates")))]
     return []
+
+
+def win_rate_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return meetings down, questions and casts across, "rate [low, high]" in each cell."""
+    cells = ["{:.0f} [{:.0f}, {:.0f}]".format(*row)
+             for row in (100 * rows[["rate", "low", "high"]]).itertuples(index=False)]
+    wide = rows.assign(cell=cells, column=rows["question"] + ", " + rows["cast"])
+    return wide.pivot(index="meeting", columns="column", values="cell").loc[
+        rows["meeting"].unique(), wide["column"].unique()].rename_axis(None).rename_axis(None, axis=1)
 
 
 def utility_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -112,6 +123,9 @@ def examples_of(run: Run) -> pd.DataFrame | None:
             return rows[rows["prefix"] == rows["prefix"].iloc[0]].round(2)
         case "evaluation":
             return best_and_worst(artifact.table("scores"), next(iter(run.config.ppo.weights)))
+        case "preference":
+            rows = artifact.table("votes").groupby(["cast", "question"], sort=False).head(2)
+            return rows[["rater", "question", "prefix", "left", "choice", "first", "second", "seconds"]]
     return None
 
 
