@@ -375,10 +375,3 @@ def test_a_finding_names_the_judge_that_pays():
     assert tables.payer(arms.find_ablation("decoding"), "tiny") == "pickscore"
     assert tables.payer(arms.find_ablation("tastes"), "tiny") == "oracle"
     assert tables.payer(arms.find_ablation("reward"), "tiny") == "", "one of its arms is paid by another judge"
-
-
-def test_the_worlds_own_interactions_are_those_of_its_pairs():
-    square = interactions.of_world()
-    assert square.equals(square.T) and square.isna().sum().sum() == len(CATEGORIES)
-    assert square.loc["style", "perspective"] < 0 < square.loc["booster", "artist"]
-    assert square.abs().max(axis=None) < 0.1

@@ -10,9 +10,10 @@ from npkit.errors import NpkitError
 from npkit.glyphworld.painting.renderer import Scene, render
 from npkit.glyphworld.people import eye as eyes
 from npkit.glyphworld.people import faith, public, tastes
+from npkit.glyphworld.people.category_pairs import worth_of_pairs
 from npkit.glyphworld.people.eye import HEADS, Eye, Seen
 from npkit.glyphworld.people.pairs import PAIRS
-from npkit.glyphworld.vocabulary import KIND_OF, KINDS, MODIFIERS, PLACES, SUBJECTS
+from npkit.glyphworld.vocabulary import CATEGORIES, KIND_OF, KINDS, MODIFIERS, PLACES, SUBJECTS
 from npkit.scoring.judges import load_judge
 from npkit.study.profiles import JudgeConfig
 
@@ -225,3 +226,10 @@ def test_a_subject_is_seen_where_it_is_and_not_where_another_is():
 def test_pictures_of_another_size_are_refused():
     with pytest.raises(NpkitError, match="96 x 96 pixels for each prefix"):
         faith.subject_seen(["a cat"], np.zeros((1, 64, 64, 3), np.uint8))
+
+
+def test_pairs_of_words_leave_little_between_their_categories():
+    square = worth_of_pairs()
+    assert square.equals(square.T) and square.isna().sum().sum() == len(CATEGORIES)
+    assert square.loc["style", "perspective"] < 0 < square.loc["booster", "artist"]
+    assert square.abs().max(axis=None) < 0.1 < max(PAIRS.values())

@@ -57,25 +57,3 @@ def matrix(table: pd.DataFrame) -> pd.DataFrame:
     """Return the effects as a square: a category's own on the diagonal, the interactions beside it."""
     wide = table.pivot(index="one", columns="other", values="effect").reindex(index=CATEGORIES, columns=CATEGORIES)
     return wide.fillna(wide.T)
-
-
-def of_world() -> pd.DataFrame:
-    """Return the interactions that GlyphWorld's public is written to have, as a square like `matrix`.
-
-    Of two categories: the mean worth of a pair of modifiers, one of each, over all such pairs, in units of utility.
-    It holds where both are seen for certain; the diagonal is empty.
-    """
-    from npkit.glyphworld.people.eye import load_eye
-    from npkit.glyphworld.people.pairs import PAIRS
-    from npkit.glyphworld.people.public import FOLDER
-    from npkit.glyphworld.people.tastes import populations
-    from npkit.glyphworld.vocabulary import CATEGORIES as MEMBERS
-    from npkit.glyphworld.vocabulary import CATEGORY_OF
-    unit = populations()["public"].weights["pairs"] / load_eye(FOLDER)[1]["public"][1]
-    square = pd.DataFrame(0.0, index=CATEGORIES, columns=CATEGORIES)
-    for pair, worth in PAIRS.items():
-        one, other = (CATEGORY_OF[name] for name in pair)
-        share = unit * worth / (len(MEMBERS[one]) * len(MEMBERS[other]))
-        square.loc[one, other] += share
-        square.loc[other, one] += share
-    return square.mask(np.eye(len(CATEGORIES), dtype=bool))

@@ -13,7 +13,7 @@ from npkit.ablations.arms import Ablation
 from npkit.ablations.engine import Trial, path_of, rows_of, trials_of
 from npkit.errors import NpkitError
 from npkit.findings.across_seeds import mean_over_seeds, signed
-from npkit.findings.comparisons import holm
+from npkit.findings.comparisons import holm, own_baseline
 from npkit.findings.intervals import one_level
 from npkit.study.artifacts import NOTEBOOKS
 from npkit.study.profiles import load_profile
@@ -54,16 +54,6 @@ def gain_table(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
         found += [(judge, arm, *mean_over_seeds(means[arm].dropna()), *mean_over_seeds(others[arm].dropna()),
                    p.get(arm, np.nan), means[arm].count()) for arm in means]
     return pd.DataFrame(found, columns=list(COLUMNS))
-
-
-def own_baseline(arm: str, baseline: str) -> str:
-    """Return the baseline that an arm is compared with: the one of its own group, where names are "group: arm".
-
-    So "tastes 1: ppo" is compared with "tastes 1: sft" where the baseline is "tastes 0: sft": gains by two publics are
-    on two scales.
-    """
-    group, colon, _ = arm.partition(": ")
-    return f"{group}: {baseline.partition(': ')[2]}" if colon and ": " in baseline else baseline
 
 
 def p_value(differences: Sequence[float]) -> float:

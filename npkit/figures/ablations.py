@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import seaborn
 
-from npkit.ablations.tables import own_baseline
 from npkit.figures.base import INK, MUTED, VARIANT_STYLE, Figure, new_figure, styled
+from npkit.findings.comparisons import own_baseline
 
 BLUE, ORANGE = VARIANT_STYLE["sft+nl"].color, VARIANT_STYLE["ppo+nl"].color
 PANELS_A_LINE = 5
@@ -87,6 +87,7 @@ def interactions(square: pd.DataFrame, clear: pd.DataFrame, judge: str, world: p
     titles = ("measured; bold: the interval excludes 0" if sure else "measured; no interval excludes 0",
               "written into the world: mean worth of a pair")
     for number, (axes, part) in enumerate(zip(panels.flat, (square, world))):
+        part = part.loc[square.index, square.columns]
         bar = {"cbar_kws": {"label": f"gain by {judge}"}} if axes is panels[0, -1] else {"cbar": False}
         seaborn.heatmap(part, ax=axes, cmap="RdBu", vmin=-limit, vmax=limit, square=True, linewidths=1,
                         linecolor="white", **bar)

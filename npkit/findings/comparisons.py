@@ -91,3 +91,13 @@ def checked(scores: ArrayLike) -> np.ndarray:
     if not values.size or not np.isfinite(values).all():
         raise NpkitError(f"{np.sum(~np.isfinite(values))} of {values.size} scores are missing or infinite")
     return values
+
+
+def own_baseline(arm: str, baseline: str) -> str:
+    """Return the baseline that an arm is compared with: the one of its own group, where names are "group: arm".
+
+    So "tastes 1: ppo" is compared with "tastes 1: sft" where the baseline is "tastes 0: sft": gains by two publics are
+    on two scales.
+    """
+    group, colon, _ = arm.partition(": ")
+    return f"{group}: {baseline.partition(': ')[2]}" if colon and ": " in baseline else baseline
