@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=60)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the study")
     parser.add_argument("--policy", default="ppo", help="as in npkit optimize")
+    parser.add_argument("--painter", metavar="MODEL", help="paint with another image model than the policy was paid by")
     parser.add_argument("--scratch", type=Path, default=Path("artifacts/glyphworld-training"), help="as in measure")
     parser.add_argument("--sheet", type=Path, help="a PNG file: each prompt's picture, and below it the optimised one")
     args = parser.parse_args()
@@ -71,6 +72,8 @@ def main() -> None:
     prompts = held_back(args.prompts, profile)
     texts = optimized(prompts, ["--policy", args.policy, *settings])
     asked = [prompt for prompt in prompts for _ in range(PICTURES)]
+    if args.painter:
+        profile = replace(profile, images=replace(profile.images, model=args.painter))
     before, after = paint(prompts, profile), paint(texts, profile)
     plain, gained = (oracle(asked, pictures).reshape(-1, PICTURES).mean(1) for pictures in (before, after))
     watcher, scenes = load_watcher(args.scratch, Machine()), [parse(prompt) for prompt in asked]
