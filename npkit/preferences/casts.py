@@ -27,8 +27,9 @@ def casts(config: PreferenceConfig, pairs: Sequence[Pair], pictures: np.ndarray,
         return {PEOPLE: votes_from(config.votes)}
     worth = worth_of(pairs, pictures, config.raters) if config.raters else worth_by_judges(
         pairs, scores, list(scores["judge"].unique()[:JUDGES_AS_RATERS]))
-    num_raters = -(-len(pairs) * config.votes_per_pair // config.pairs_per_rater)
-    return {f"{SIMULATED} {taste}": table_of(simulate(pairs, values, Crowd(taste), num_raters, config.pairs_per_rater,
+    per_rater = min(config.pairs_per_rater, len(pairs))  # a small study has fewer
+    num_raters = -(-len(pairs) * config.votes_per_pair // per_rater)
+    return {f"{SIMULATED} {taste}": table_of(simulate(pairs, values, Crowd(taste), num_raters, per_rater,
                                                       seed + number), pairs)
             for number, (taste, values) in enumerate(worth.items())}
 

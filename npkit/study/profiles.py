@@ -185,7 +185,7 @@ class PreferenceConfig:
     num_prefixes: int = 150          # that pairs are made of; all where fewer are evaluated
     pairs_per_prefix: int = 3        # meetings of two variants on each
     votes_per_pair: int = 4          # simulated raters of each taste who see a pair
-    pairs_per_rater: int = 20        # that a rater is asked about
+    pairs_per_rater: int = 20        # that a rater is asked about, or all where a study has fewer
     bootstrap_samples: int = 500     # resamples behind the intervals of strengths
 
 
