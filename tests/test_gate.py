@@ -207,7 +207,7 @@ def test_two_runs_of_the_repositorys_settings_take_its_spread(npkit_home, capsys
 # 4. Refused ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("words", "said"), [
     ("a c --only sft", "runs of different profiles cannot be compared"),
-    ("a b", "evaluation and ablations and explorer have no artifact"),
+    ("a b", "evaluation and ablations and explorer and preference have no artifact"),
     ("a b --only sgd", "unknown notebook 'sgd'"),
     ("--seeds 9 --only sft --check FILE --set data.num_prompts=300", "incomplete: sft has no artifact; make it by"),
     ("--seeds 0 --only sft --check FILE", "holds metrics of the settings data.num_prompts=300, this study has of the"),
